@@ -1,0 +1,62 @@
+# Needs Python 3.11 or newer with pip, git and GNU make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+# Newer than what it depends on: .venv holds exactly what the requirements say.
+STAMP := $(VENV)/.installed
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+
+# The version of uv that `make lock` fetches; nothing else needs it.
+UV_VERSION := 0.13.9
+LOCK := $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-emit-index-url --annotation-style line --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format bench lock build clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(STAMP) ## run server, clients and admin commands once, end to end
+	$(PY) examples/demo.py
+
+test: lint types ## lint, types and all tests (ARGS="-k name" picks)
+	$(PY) -m pytest$(if $(ARGS), $(ARGS))
+
+lint: $(STAMP) ## check format and style
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+types: $(STAMP) ## check types (mypy --strict)
+	$(PY) -m mypy
+
+format: $(STAMP) ## format, and repair what can be repaired
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bench: $(STAMP) ## run the benchmarks (ARGS="..." is passed on)
+	$(PY) -m bench$(if $(ARGS), $(ARGS))
+
+lock: $(STAMP) ## write requirements/*.txt anew (UPGRADE=--upgrade takes newer versions)
+	$(PIP_INSTALL) uv==$(UV_VERSION)
+	$(LOCK) $(UPGRADE) --output-file requirements/runtime.txt
+	$(LOCK) $(UPGRADE) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+
+build: $(STAMP) ## build the wheel into dist/
+	rm -rf build
+	$(PY) -m build --wheel --no-isolation --outdir dist
+	rm -rf build *.egg-info
+
+clean: ## remove .venv, builds and caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'dtm needs Python 3.11 or newer; "$(PYTHON)" is not that.' \
+			'Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP_INSTALL) --require-hashes --only-binary=:all: -r requirements/dev.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@

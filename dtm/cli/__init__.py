@@ -1,0 +1,1 @@
+"""The command lines of dtm-server and dtm-client."""

@@ -1,0 +1,25 @@
+"""What every command line of dtm shares, on one page; dtm-admin uses it too.
+
+Knows no command, and imports nothing that logs: that is slow, and dtm-admin has no log.
+"""
+
+from __future__ import annotations
+
+from dtm.cli.config import config_option
+from dtm.cli.groups import DefaultGroup
+from dtm.cli.program import run_cli, version_option
+from dtm.cli.setting import Setting, setting
+from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, Address
+
+__all__ = [
+    "ADDRESS",
+    "DURATION",
+    "DURATION_RANGE",
+    "Address",
+    "DefaultGroup",
+    "Setting",
+    "config_option",
+    "run_cli",
+    "setting",
+    "version_option",
+]

@@ -1,0 +1,128 @@
+"""The values that options take: durations, ranges of durations, addresses.
+
+Knows no command and opens no connection.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Any
+
+import click
+
+from dtm.core.durations import parse_duration
+
+_HIGHEST_PORT = 65_535
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:/@\s]+)):(?P<port>[0-9]{1,5})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens; port 0 means any free port. Its text is the form that `ADDRESS` takes."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read `127.0.0.1:12345`, `[::1]:12345` or `host:12345`.
+
+    Raises:
+        ValueError: `text` is something else.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > _HIGHEST_PORT or not _is_ipv6(match["ipv6"] or "::"):
+        raise ValueError(
+            "wanted HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:12345, [::1]:12345"
+            f" or localhost:12345, found {text!r}{_slip(text)}"
+        )
+    return Address(match["ipv6"] or match["host"], int(match["port"]))
+
+
+def parse_duration_range(text: str) -> tuple[float, float]:
+    """Read `1s..5m` as seconds, the first not above the second.
+
+    Raises:
+        ValueError: `text` is something else.
+    """
+    first, dots, last = text.partition("..")
+    if not dots:
+        raise ValueError(f"wanted two durations such as 1s..5m, found {text!r}")
+    first_s, last_s = parse_duration(first), parse_duration(last)
+    if first_s > last_s:
+        raise ValueError(f"wanted the shorter duration first, found {text!r}; write {last}..{first}")
+    return first_s, last_s
+
+
+class DurationType(click.ParamType[float]):
+    """Seconds, written `10s` or `1h30m`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Give seconds for text; leave seconds as they are."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class DurationRangeType(click.ParamType[tuple[float, float]]):
+    """Two lengths of time in seconds, written `1s..5m`."""
+
+    name = "duration..duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        """Give seconds for text; leave a pair as it is."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_duration_range(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class AddressType(click.ParamType[Address]):
+    """A host and a port, written `127.0.0.1:12345`."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """Give an address for text; leave an address as it is."""
+        if isinstance(value, Address):
+            return value
+        try:
+            return parse_address(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationType()
+DURATION_RANGE = DurationRangeType()
+ADDRESS = AddressType()
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _slip(text: str) -> str:
+    """Name the two commonest slips, an IPv6 address without brackets and a missing port."""
+    host = text.rpartition(":")[0]
+    if _is_ipv6(text) or _is_ipv6(host):
+        return f"; put an IPv6 address into brackets: [{host if _is_ipv6(host) else text}]:PORT"
+    if ":" not in text:
+        return "; add a port"
+    return ""

@@ -1,0 +1,166 @@
+"""Kinds, the functions that run them, and what comes out of a run.
+
+Knows no server and no connection: payload bytes go in, an outcome comes out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import msgspec
+from anyio import get_cancelled_exc_class
+
+from dtm.client.failures import Failure, excerpt, failure
+from dtm.core.errors import DtmError
+
+
+class Reject(DtmError):
+    """Raised by a handler for a task that can never succeed: it fails without another try."""
+
+
+class BadPayload(Reject):
+    """The payload is not what the handler takes."""
+
+
+class BadResult(Reject):
+    """The handler returned what cannot be sent."""
+
+
+class UnknownKind(DtmError):
+    """No handler runs this kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """The function that runs every task of one kind.
+
+    `function` takes the payload, decoded by msgspec as `payload_type`, and returns anything that msgspec can
+    write as JSON; it may be a coroutine function. It raises `Reject` for a task that must not be tried again.
+
+    Raises:
+        ValueError: `kind` is empty, or holds a comma or blanks, which would make `--kinds A,B` ambiguous.
+    """
+
+    kind: str
+    function: Callable[[Any], Any]
+    payload_type: Any = Any
+
+    def __post_init__(self) -> None:
+        if not self.kind or "," in self.kind or self.kind.split() != [self.kind]:
+            raise ValueError(f"wanted the name of a kind, without commas and blanks, found {self.kind!r}")
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function must be awaited, and `run_async` run it."""
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(
+            getattr(self.function, "__call__", None)  # noqa: B004  an object whose __call__ is a coroutine
+        )
+
+
+Handlers: TypeAlias = Mapping[str, Handler]
+
+
+def registry(*handlers: Handler) -> Handlers:
+    """Gather `handlers` under their kinds, for ever.
+
+    Raises:
+        ValueError: two of them run the same kind.
+    """
+    by_kind = {handler.kind: handler for handler in handlers}
+    if len(by_kind) < len(handlers):
+        found = ", ".join(handler.kind for handler in handlers)
+        raise ValueError(f"wanted one handler for each kind, found {found}")
+    return MappingProxyType(by_kind)
+
+
+def find(handlers: Handlers, kind: str) -> Handler:
+    """Give the handler of `kind`.
+
+    Raises:
+        UnknownKind: there is none.
+    """
+    try:
+        return handlers[kind]
+    except KeyError:
+        known = ", ".join(handlers) or "none"
+        raise UnknownKind(f"no handler runs the kind {excerpt(kind)!r}; the kinds known here are: {known}") from None
+
+
+def select(handlers: Handlers, kinds: Iterable[str]) -> Handlers:
+    """Keep only `kinds`, in their order; a kind named twice counts once.
+
+    Raises:
+        UnknownKind: one of them has no handler.
+    """
+    return MappingProxyType({kind: find(handlers, kind) for kind in kinds})
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A run went well; `value` is its result as JSON."""
+
+    value: msgspec.Raw
+
+
+Outcome: TypeAlias = Success | Failure
+
+
+def run_sync(handler: Handler, payload: bytes | msgspec.Raw, *, max_result_bytes: int) -> Outcome:
+    """Run `handler` on `payload`, which is JSON, in this thread; whatever it raises becomes a `Failure`.
+
+    Only Ctrl-C passes: a KeyboardInterrupt in the main thread is the user's and not the handler's.
+    """
+    try:
+        result = handler.function(_decoded(handler, payload))
+        return _success(handler, result, max_result_bytes)
+    except BaseException as error:  # noqa: BLE001  SystemExit too: a handler must not end the client
+        return _failure(error)
+
+
+async def run_async(handler: Handler, payload: bytes | msgspec.Raw, *, max_result_bytes: int) -> Outcome:
+    """Run `handler` on `payload`, awaiting it; whatever it raises, save cancellation, becomes a `Failure`."""
+    try:
+        result = await handler.function(_decoded(handler, payload))
+        return _success(handler, result, max_result_bytes)
+    except get_cancelled_exc_class():
+        raise
+    except BaseException as error:  # noqa: BLE001  as in run_sync
+        return _failure(error)
+
+
+def _decoded(handler: Handler, payload: bytes | msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(payload, type=handler.payload_type)
+    except (ValueError, RecursionError) as error:
+        text = bytes(payload).decode("utf-8", "backslashreplace")
+        raise BadPayload(
+            f"{handler.kind} wanted another payload: {error}; found {excerpt(text)};"
+            " submit a new task with a payload of that form"
+        ) from error
+
+
+def _success(handler: Handler, result: object, max_result_bytes: int) -> Success:
+    try:
+        value = msgspec.json.encode(result)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadResult(
+            f"{handler.kind} wanted to return a {type(result).__name__} that is no JSON: {error};"
+            " return numbers, text, lists, dicts, dataclasses or None"
+        ) from error
+    if len(value) > max_result_bytes:
+        raise BadResult(
+            f"{handler.kind} may return at most {max_result_bytes:,} bytes of JSON, found {len(value):,};"
+            " store the result elsewhere and return where it is"
+        )
+    return Success(msgspec.Raw(value))
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+    return failure(error, retry=not isinstance(error, Reject))

@@ -1,0 +1,1 @@
+"""The wire, sans-IO: messages and lines, no sockets."""

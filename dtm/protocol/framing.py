@@ -1,0 +1,52 @@
+"""Lines out of bytes, sans-IO.
+
+Knows no sockets and nothing of what a line holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+MAX_LINE = 1024 * 1024
+# A task's payload and a result's value travel again inside `Task` and `QueryResponse` with more fields around
+# them than when they came; what is left of the line is for those.
+MAX_VALUE = MAX_LINE - 64 * 1024
+
+
+class LineTooLong(ValueError):
+    """The peer sent more than a line may hold; what follows cannot be understood any more."""
+
+
+class LineBuffer:
+    """Collects bytes and gives the whole lines among them, without their ends."""
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._max = max_line
+        self._rest: list[bytes] = []
+        self._rest_size = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Give each line that `data` completes.
+
+        Raises:
+            LineTooLong: on reaching a line, finished or not, of more than `max_line` bytes.
+        """
+        head, *lines = data.split(b"\n")
+        if lines:
+            yield self._checked(b"".join((*self._rest, head)))
+            self._rest, self._rest_size = [], 0
+            head = lines.pop()
+            for line in lines:
+                yield self._checked(line)
+        self._rest.append(head)
+        self._rest_size += len(head)
+        if self._rest_size > self._max:
+            raise self._too_long()
+
+    def _checked(self, line: bytes) -> bytes:
+        if len(line) > self._max:
+            raise self._too_long()
+        return line
+
+    def _too_long(self) -> LineTooLong:
+        return LineTooLong(f"a line may hold {self._max:,} bytes; this one is longer")

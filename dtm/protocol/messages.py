@@ -1,0 +1,240 @@
+"""The messages of the wire, version 1, and what each field may hold.
+
+Knows no sockets, no database and nothing of what a message sets in motion.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+PROTOCOL_VERSION = 1
+
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Kind = Annotated[str, Meta(min_length=1, max_length=255)]
+Key = Annotated[str, Meta(min_length=1, max_length=255)]
+Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+# A hundred years: anything above is a unit mistaken, and sums of it must stay inside 64 bits of microseconds.
+Seconds = Annotated[float, Meta(ge=0, le=100 * 365 * 86_400)]
+# The year 9999, the last that a date can name.
+UnixSeconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
+Retries = Annotated[int, Meta(ge=1, le=1_000_000)]
+Slots = Annotated[int, Meta(ge=0, le=100_000)]
+
+
+class Message(Struct, frozen=True, tag=True):
+    """A line of the wire; its `type` is the class's name."""
+
+
+class Failure(Struct, frozen=True):
+    """Why an attempt failed, as the worker saw it."""
+
+    type: str
+    message: str = ""
+    traceback: str = ""
+
+
+# --- from client -----------------------------------------------------------------------------------------------
+
+
+class Register(Message, frozen=True):
+    """I run tasks: these kinds, so many at once; these assignments I still hold."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    kinds: Annotated[list[Kind], Meta(max_length=1_000)]
+    capacity: Slots
+    resume: Annotated[list[Id], Meta(max_length=100_000)] = []
+
+
+class SubmittedTask(Struct, frozen=True):
+    """One task inside `Submit`. Times are seconds; `delay` and `run_at` exclude each other."""
+
+    kind: Kind
+    payload: Raw = Raw(b"null")
+    key: Key | None = None
+    priority: Priority = 0
+    delay: Seconds | None = None
+    run_at: UnixSeconds | None = None
+    max_retries: Retries | None = None
+    timeout: Seconds | None = None
+
+
+class Submit(Message, frozen=True):
+    """Take these tasks, all or none; `notify` asks for a `TaskFinished` each."""
+
+    ref: Int64
+    tasks: Annotated[list[SubmittedTask], Meta(min_length=1, max_length=10_000)]
+    notify: bool = False
+
+
+class Result(Message, frozen=True):
+    """How an assignment went: `ok` with a `value`, or not ok with an `error`."""
+
+    task_id: Id
+    assignment: Id
+    ok: bool
+    value: Raw = Raw(b"null")
+    error: Failure | None = None
+    retry: bool = True
+
+
+class Release(Message, frozen=True):
+    """This assignment goes back unstarted; nobody is to blame."""
+
+    task_id: Id
+    assignment: Id
+
+
+class Capacity(Message, frozen=True):
+    """From now on I hold so many tasks at once; 0 means no more."""
+
+    capacity: Slots
+
+
+class PingRequest(Message, frozen=True):
+    """I am alive; `timestamp` comes back as it is."""
+
+    timestamp: Any = None
+
+
+class Query(Message, frozen=True):
+    """What became of these tasks? `notify` asks for a `TaskFinished` of each that has not ended yet."""
+
+    ref: Int64
+    ids: Annotated[list[Id], Meta(max_length=10_000)]
+    notify: bool = False
+
+
+class Admin(Message, frozen=True):
+    """An operator's command; `secret` proves the right to give it."""
+
+    ref: Int64
+    secret: str
+    command: str
+    args: Raw = Raw(b"{}")
+
+
+class Goodbye(Message, frozen=True):
+    """I leave on purpose: what I hold goes back without blame."""
+
+
+ClientMessage = Register | Submit | Result | Release | Capacity | PingRequest | Query | Admin | Goodbye
+
+# --- from server -----------------------------------------------------------------------------------------------
+
+
+class RegisterResponse(Message, frozen=True):
+    """You are in; of what you wished to resume, this is still yours and that is not."""
+
+    client_id: int
+    server: str
+    protocol: int
+    heartbeat_interval: float
+    heartbeat_timeout: float
+    resumed: list[int]
+    lost: list[int]
+
+
+class SubmitResponse(Message, frozen=True):
+    """The tasks are on disk, ids in their order; `duplicates` are ids that their keys already had."""
+
+    ref: int
+    ids: list[int]
+    duplicates: list[int]
+
+
+class Task(Message, frozen=True):
+    """Run this."""
+
+    task_id: int
+    assignment: int
+    kind: str
+    payload: Raw
+    retry_count: int
+    timeout: float | None
+
+
+class ResultResponse(Message, frozen=True):
+    """Your result was `accepted`, or came `stale` and changed nothing; `state` is the task's state now."""
+
+    task_id: int
+    assignment: int
+    status: str
+    state: str | None
+
+
+class TaskFinished(Message, frozen=True, omit_defaults=True):
+    """A task you asked about has ended: with a `value` if completed, else with an `error`."""
+
+    task_id: int
+    state: str
+    value: Raw = Raw(b"")
+    error: Failure | UnsetType = UNSET
+
+
+class TaskStatus(Struct, frozen=True, omit_defaults=True):
+    """One task inside `QueryResponse`."""
+
+    task_id: int
+    kind: str
+    state: str
+    retry_count: int
+    max_retries: int
+    value: Raw = Raw(b"")
+    error: Failure | UnsetType = UNSET
+
+
+class Cancel(Message, frozen=True):
+    """Please stop working on this assignment."""
+
+    task_id: int
+    assignment: int
+
+
+class PingResponse(Message, frozen=True):
+    """Your ping arrived."""
+
+    timestamp: Any = None
+
+
+class QueryResponse(Message, frozen=True):
+    """The tasks asked for, in order; null where no such task exists."""
+
+    ref: int
+    tasks: list[TaskStatus | None]
+
+
+class AdminResponse(Message, frozen=True):
+    """The command was carried out."""
+
+    ref: int
+    result: Raw
+
+
+class ShuttingDown(Message, frozen=True):
+    """No new tasks come from here; finish, report, and come back later."""
+
+
+class Error(Message, frozen=True, omit_defaults=True):
+    """No, and why: a kebab-case `code` for programs, a `message` for people."""
+
+    code: str
+    message: str
+    ref: int | UnsetType = UNSET
+
+
+ServerMessage = (
+    RegisterResponse
+    | SubmitResponse
+    | Task
+    | ResultResponse
+    | TaskFinished
+    | Cancel
+    | PingResponse
+    | QueryResponse
+    | AdminResponse
+    | ShuttingDown
+    | Error
+)

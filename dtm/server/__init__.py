@@ -1,0 +1,1 @@
+"""The server: sockets, heartbeats and group commit around the store."""

@@ -1,0 +1,233 @@
+"""The end of attempts, however they end: the one place where an assigned task changes its state.
+
+Every statement names task, assignment and state. An attempt that is not the task's current one changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import BindParameter, Update, bindparam, insert, select, update
+
+from dtm.core import auditline, retry
+from dtm.core.lifecycle import Event, State, next_state
+from dtm.storage.batch import Failed, Failure, Released, Success
+from dtm.storage.receipt import Ended, Retried
+from dtm.storage.schema import assignments, clients, dead_letters, tasks
+from dtm.storage.sql import among, given
+from dtm.storage.transaction import Transaction
+
+
+class Attempt(Struct, frozen=True, gc=False):
+    """A live assignment, with what is needed of its task to end it."""
+
+    assignment_id: int
+    task_id: int
+    client_id: int
+    kind: str
+    retry_count: int
+    max_retries: int
+
+
+class Died(Struct, frozen=True):
+    """The client is gone, and its task with it."""
+
+    failure: Failure
+
+
+Outcome = Success | Failed | Released | Died
+
+
+class Ending(Struct, frozen=True):
+    """An attempt, how it ended, and what that does to its task."""
+
+    attempt: Attempt
+    outcome: Outcome
+    event: Event
+
+    @property
+    def state(self) -> State:
+        """Where the task stands now."""
+        return next_state(State.ASSIGNED, self.event)
+
+
+_GIVEN = given("task_id", "assignment_id", "value", "run_at")
+_NOW: BindParameter[int] = bindparam("now")
+
+
+def _fenced_update(**changes: Any) -> Update:
+    return (
+        update(tasks)
+        .where(
+            tasks.c.id == _GIVEN.c.task_id,
+            tasks.c.assignment_id == _GIVEN.c.assignment_id,
+            tasks.c.state == State.ASSIGNED,
+        )
+        .values(assignment_id=None, **changes)
+    )
+
+
+_ONE_MORE = {"retry_count": tasks.c.retry_count + 1, "error": _GIVEN.c.value}
+_COMPLETE = _fenced_update(state=State.COMPLETED, result=_GIVEN.c.value, finished_at=_NOW, error=None)
+_RELEASE = _fenced_update(state=State.PENDING)
+_RETRY_LATER = _fenced_update(state=State.SCHEDULED, run_at=_GIVEN.c.run_at, last_retry_at=_NOW, **_ONE_MORE)
+_RETRY_NOW = _fenced_update(state=State.PENDING, last_retry_at=_NOW, **_ONE_MORE)
+_GIVE_UP = _fenced_update(state=State.DEAD, finished_at=_NOW, **_ONE_MORE)
+
+_FINISHED = given("id", "outcome", "error")
+_FINISH = (
+    update(assignments)
+    .where(assignments.c.id == _FINISHED.c.id, assignments.c.finished_at.is_(None))
+    .values(finished_at=_NOW, outcome=_FINISHED.c.outcome, error=_FINISHED.c.error)
+)
+_LETTER = given("task_id", "kind", "reason", "error")
+_INSERT_LETTERS = insert(dead_letters).from_select(
+    ["task_id", "kind", "reason", "error", "died_at"], select(*_LETTER.c, _NOW)
+)
+_PAYLOADS = select(tasks.c.id, tasks.c.payload).where(among(tasks.c.id, "ids"))
+_NAMES = select(clients.c.id, clients.c.name).where(among(clients.c.id, "ids"))
+
+
+def end(tx: Transaction, ended: Sequence[tuple[Attempt, Outcome]]) -> list[Ending]:
+    """End live attempts, each at most once in `ended`, and move their tasks on."""
+    endings = [Ending(attempt, outcome, _event(attempt, outcome)) for attempt, outcome in ended]
+    by_event: dict[Event, list[Ending]] = {}
+    for ending in endings:
+        by_event.setdefault(ending.event, []).append(ending)
+        tx.books.move(ending.attempt.kind, State.ASSIGNED, ending.state)
+    tx.change(_FINISH, [_finish_row(ending) for ending in endings])
+    for event, its_endings in by_event.items():
+        _STEPS[event](tx, its_endings)
+    return endings
+
+
+def _event(attempt: Attempt, outcome: Outcome) -> Event:
+    match outcome:
+        case Success():
+            return Event.SUCCEED
+        case Released():
+            return Event.RELEASE
+        case Failed(may_retry=may_retry):
+            return retry.after_failure(attempt.retry_count, attempt.max_retries, may_retry=may_retry)
+        case Died():
+            return retry.after_death(attempt.retry_count, attempt.max_retries)
+
+
+_ENDED_AS: dict[type[Outcome], str] = {
+    Success: "completed",
+    Failed: "failed",
+    Released: "released",
+    Died: "died",
+}
+
+
+def _finish_row(ending: Ending) -> tuple[int | str | None, ...]:
+    return (ending.attempt.assignment_id, _ENDED_AS[type(ending.outcome)], _failure_text(ending.outcome))
+
+
+def _complete(tx: Transaction, endings: list[Ending]) -> None:
+    rows = []
+    for ending in endings:
+        assert isinstance(ending.outcome, Success)
+        attempt, value = ending.attempt, ending.outcome.value
+        rows.append((attempt.task_id, attempt.assignment_id, value))
+        tx.receipt.ended.append(Ended(attempt.task_id, attempt.kind, State.COMPLETED, value=value))
+    tx.change(_COMPLETE, rows)
+    tx.books.happened("completed", len(rows))
+
+
+def _release(tx: Transaction, endings: list[Ending]) -> None:
+    tx.change(_RELEASE, [(ending.attempt.task_id, ending.attempt.assignment_id) for ending in endings])
+    tx.books.happened("released", len(endings))
+
+
+def _retry_later(tx: Transaction, endings: list[Ending]) -> None:
+    rows = []
+    for ending in endings:
+        run_at = tx.now + tx.policy.retry_delay(ending.attempt.retry_count + 1)
+        tx.schedule(run_at)
+        rows.append((*_failed_row(ending), run_at))
+        tx.receipt.retried.append(_retried(ending, run_at))
+    tx.change(_RETRY_LATER, rows)
+    tx.books.happened("retried", len(rows))
+
+
+def _retry_now(tx: Transaction, endings: list[Ending]) -> None:
+    tx.change(_RETRY_NOW, [_failed_row(ending) for ending in endings])
+    tx.receipt.retried.extend(_retried(ending, None) for ending in endings)
+    tx.books.happened("retried", len(endings))
+
+
+def _give_up(tx: Transaction, endings: list[Ending]) -> None:
+    tx.change(_GIVE_UP, [_failed_row(ending) for ending in endings])
+    tx.change(_INSERT_LETTERS, [_letter_row(ending) for ending in endings])
+    payloads = tx.texts(_PAYLOADS, {ending.attempt.task_id for ending in endings})
+    names = tx.texts(_NAMES, {ending.attempt.client_id for ending in endings})
+    for ending in endings:
+        attempt, failure = ending.attempt, _failure(ending.outcome)
+        fields = {
+            "task": attempt.task_id,
+            "kind": attempt.kind,
+            **auditline.quote_payload(payloads[attempt.task_id]),
+            "retry_count": attempt.retry_count + 1,
+            "client": names[attempt.client_id],
+            "reason": _reason(ending),
+            "error": failure.summary,
+        }
+        tx.record("dead", fields)
+        tx.receipt.ended.append(Ended(attempt.task_id, attempt.kind, State.DEAD, failure=failure))
+    tx.books.happened("dead", len(endings))
+
+
+_STEPS = {
+    Event.SUCCEED: _complete,
+    Event.RELEASE: _release,
+    Event.RETRY_LATER: _retry_later,
+    Event.RETRY_NOW: _retry_now,
+    Event.GIVE_UP: _give_up,
+}
+
+
+def _failed_row(ending: Ending) -> tuple[int | str | None, ...]:
+    return (ending.attempt.task_id, ending.attempt.assignment_id, _failure_text(ending.outcome))
+
+
+def _letter_row(ending: Ending) -> tuple[int | str | None, ...]:
+    return (ending.attempt.task_id, ending.attempt.kind, _reason(ending), _failure(ending.outcome).summary)
+
+
+def _reason(ending: Ending) -> str:
+    match ending.outcome:
+        case Failed(may_retry=False):
+            return "rejected"
+        case Died():
+            return "died"
+        case _:
+            return "failed"
+
+
+def _retried(ending: Ending, run_at: int | None) -> Retried:
+    attempt = ending.attempt
+    return Retried(
+        task_id=attempt.task_id,
+        kind=attempt.kind,
+        client_id=attempt.client_id,
+        retry_count=attempt.retry_count + 1,
+        reason=_reason(ending),
+        error=_failure(ending.outcome).summary,
+        run_at=run_at,
+    )
+
+
+def _failure(outcome: Outcome) -> Failure:
+    assert isinstance(outcome, Failed | Died)
+    return outcome.failure
+
+
+def _failure_text(outcome: Outcome) -> str | None:
+    if not isinstance(outcome, Failed | Died):
+        return None
+    return msgspec.json.encode(outcome.failure).decode()

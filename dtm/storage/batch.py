@@ -1,0 +1,158 @@
+"""What goes into one transaction: plain values.
+
+Knows no wire and no SQL. Instants and durations are microseconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from dtm.core.balance import Seat
+
+
+class NewTask(Struct, frozen=True, gc=False):
+    """A task as its submitter wants it; `payload` is JSON text."""
+
+    kind: str
+    payload: str
+    key: str | None = None
+    priority: int = 0
+    delay: int | None = None
+    run_at: int | None = None
+    max_retries: int | None = None
+    timeout: int | None = None
+
+
+class Submission(Struct, frozen=True):
+    """Tasks that come in together, all or none."""
+
+    tasks: tuple[NewTask, ...]
+
+
+class Failure(Struct, frozen=True):
+    """Why an attempt failed."""
+
+    type: str
+    message: str = ""
+    traceback: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One line for lists and logs."""
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class Success(Struct, frozen=True):
+    """An attempt that went well; `value` is JSON text."""
+
+    value: str
+
+
+class Failed(Struct, frozen=True):
+    """An attempt that failed, and whether another may go better."""
+
+    failure: Failure
+    may_retry: bool = True
+
+
+class Released(Struct, frozen=True):
+    """An attempt that was never begun."""
+
+
+class Report(Struct, frozen=True):
+    """A client's word on one of its assignments."""
+
+    client_id: int
+    task_id: int
+    assignment_id: int
+    outcome: Success | Failed | Released
+
+
+class Registration(Struct, frozen=True):
+    """A client that joins, with the assignments it still holds from an earlier connection."""
+
+    name: str
+    address: str
+    kinds: tuple[str, ...]
+    capacity: int
+    resume: tuple[int, ...] = ()
+
+
+class Change(Struct, frozen=True):
+    """A client that from now on takes other kinds or another number of tasks."""
+
+    client_id: int
+    kinds: tuple[str, ...]
+    capacity: int
+
+
+class Why(StrEnum):
+    """How a client left."""
+
+    GOODBYE = "goodbye"
+    CAME_BACK = "came back"
+    DRAINED = "drained"
+    CONNECTION_LOST = "connection lost"
+    SILENT = "silent"
+    NOT_BACK = "not back after a restart"
+
+    @property
+    def is_death(self) -> bool:
+        """Whether what the client held costs a retry: it may have been the task that killed it."""
+        return self in DEATHS
+
+
+DEATHS = frozenset({Why.CONNECTION_LOST, Why.SILENT, Why.NOT_BACK})
+
+
+class Departure(Struct, frozen=True):
+    """A client that is gone. Whether it is to blame for what it held depends on how it left."""
+
+    client_id: int
+    why: Why
+
+
+class Selection(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which dead letters are meant. Conditions add up; none at all selects nothing unless `everything` says so."""
+
+    ids: tuple[int, ...] | None = None
+    kind: str | None = None
+    error: str | None = None
+    died_before: int | None = None
+    everything: bool = False
+    through: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was asked for."""
+        return not self.everything and (self.ids, self.kind, self.error, self.died_before) == (None,) * 4
+
+
+class Reprocess(Struct, frozen=True):
+    """Let these dead tasks run again, at most `limit` of them."""
+
+    selection: Selection
+    limit: int
+
+
+class Clear(Struct, frozen=True):
+    """Delete these dead tasks, at most `limit` of them."""
+
+    selection: Selection
+    limit: int
+
+
+class Batch(Struct):
+    """Everything that one transaction carries out, in this order."""
+
+    registrations: list[Registration] = []
+    changes: list[Change] = []
+    reports: list[Report] = []
+    departures: list[Departure] = []
+    commands: list[Reprocess | Clear] = []
+    submissions: list[Submission] = []
+    heartbeats: dict[int, int] = {}
+    log_position: int | None = None
+    seats: list[Seat] = []

@@ -1,0 +1,55 @@
+"""The books: how many tasks of each kind stand where, and what happened in each minute.
+
+Kept by the transactions that change the tasks, so that statistics never scan them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sqlalchemy import Connection, bindparam, delete
+
+from dtm.core.lifecycle import State
+from dtm.storage.schema import activity, counts
+from dtm.storage.sql import add_up
+
+MINUTE = 60_000_000
+KEPT_MINUTES = 7 * 24 * 60
+
+_ADD_COUNTS = add_up(counts, "tasks")
+_ADD_ACTIVITY = add_up(activity, "times")
+_FORGET = delete(activity).where(activity.c.minute < bindparam("before"))
+
+
+class Books:
+    """What one transaction adds to the books."""
+
+    def __init__(self) -> None:
+        self._moves: Counter[tuple[str, State]] = Counter()
+        self._events: Counter[str] = Counter()
+
+    def move(self, kind: str, source: State | None, target: State, times: int = 1) -> None:
+        """Note that tasks went from `source` (None: they are new) to `target`."""
+        if source is not None:
+            self._moves[kind, source] -= times
+        if target is not State.CLEARED:
+            self._moves[kind, target] += times
+
+    def happened(self, event: str, times: int = 1) -> None:
+        """Note that something happened, for the throughput of this minute."""
+        self._events[event] += times
+
+    def write(self, connection: Connection, now: int) -> None:
+        """Add everything noted to the tables, and drop the minutes that nobody asks for any more."""
+        moves = [{"kind": kind, "state": state, "tasks": n} for (kind, state), n in self._moves.items() if n]
+        if moves:
+            connection.execute(_ADD_COUNTS, moves)
+        if self._events:
+            minute = now // MINUTE
+            rows = [{"minute": minute, "event": event, "times": n} for event, n in self._events.items()]
+            connection.execute(_ADD_ACTIVITY, rows)
+
+    @staticmethod
+    def forget(connection: Connection, now: int) -> None:
+        """Drop the minutes that are too long ago for any report."""
+        connection.execute(_FORGET, {"before": now // MINUTE - KEPT_MINUTES})

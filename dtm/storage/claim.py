@@ -1,0 +1,115 @@
+"""Scheduled tasks fall due, and pending ones go to the clients that have room for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Select, bindparam, func, insert, literal_column, select, union_all, update
+from sqlalchemy.sql.selectable import CompoundSelect
+
+from dtm.core.balance import Balance, Seat
+from dtm.core.lifecycle import State
+from dtm.storage.receipt import Assigned
+from dtm.storage.schema import assignments, tasks
+from dtm.storage.sql import among, given, values
+from dtm.storage.transaction import Transaction
+
+MAX_DUE = 1_000
+MAX_ASSIGNED = 2_000
+"""Bounds of one transaction, so that no commit waits for a flood; what is left over follows in the next."""
+
+_IS_DUE = (tasks.c.state == State.SCHEDULED) & (tasks.c.run_at <= bindparam("now"))
+_DUE = select(tasks.c.id, tasks.c.kind).where(_IS_DUE).order_by(tasks.c.run_at).limit(MAX_DUE)
+_RIPE = given("id")
+_PROMOTE = update(tasks).where(tasks.c.id == _RIPE.c.id, tasks.c.state == State.SCHEDULED).values(state=State.PENDING)
+_NEXT_DUE = select(func.min(tasks.c.run_at)).where(tasks.c.state == State.SCHEDULED)
+
+_DETAILS = select(tasks.c.id, tasks.c.kind, tasks.c.payload, tasks.c.retry_count, tasks.c.timeout).where(
+    among(tasks.c.id, "ids")
+)
+_GIVEN = given("id", "task_id", "client_id")
+_INSERT = insert(assignments).from_select(
+    ["id", "task_id", "client_id", "assigned_at"], select(*_GIVEN.c, bindparam("now"))
+)
+_ASSIGN = (
+    update(tasks)
+    .where(tasks.c.id == _GIVEN.c.task_id, tasks.c.state == State.PENDING)
+    .values(state=State.ASSIGNED, assignment_id=_GIVEN.c.id)
+)
+
+
+def fall_due(tx: Transaction) -> None:
+    """Make the scheduled tasks whose time has come pending."""
+    due_at = tx.sequences.next_due_at
+    if due_at is None or due_at > tx.now:
+        return
+    due = tx.connection.execute(_DUE, {"now": tx.now}).all()
+    tx.change(_PROMOTE, [(id,) for id, _ in due])
+    for _, kind in due:
+        tx.books.move(kind, State.SCHEDULED, State.PENDING)
+    tx.sequences.next_due_at = tx.connection.execute(_NEXT_DUE).scalar()
+    tx.receipt.may_have_more |= len(due) == MAX_DUE
+
+
+def assign(tx: Transaction, seats: Sequence[Seat], balance: Balance) -> None:
+    """Give pending tasks, the highest priority and then the oldest first, to clients with room."""
+    room = _room_by_kind(seats)
+    if not room:
+        return
+    waiting = _waiting(tx, room)
+    if not waiting:
+        return
+    chosen = balance.choose([kind for kind, _ in waiting], seats)
+    pairs = [(task_id, client) for (_, task_id), client in zip(waiting, chosen, strict=True) if client is not None]
+    _assign(tx, pairs)
+    tx.receipt.may_have_more |= len(waiting) >= MAX_ASSIGNED
+
+
+def _room_by_kind(seats: Sequence[Seat]) -> dict[str, int]:
+    room: dict[str, int] = {}
+    for seat in seats:
+        if seat.free > 0:
+            for kind in seat.kinds:
+                room[kind] = min(MAX_ASSIGNED, room.get(kind, 0) + seat.free)
+    return room
+
+
+def _waiting(tx: Transaction, room: dict[str, int]) -> list[tuple[str, int]]:
+    parameters: dict[str, str | int] = {}
+    for number, (kind, most) in enumerate(room.items()):
+        parameters |= {f"kind_{number}": kind, f"most_{number}": most}
+    found = tx.connection.execute(_heads(len(room)), parameters).all()
+    in_order = sorted((-priority, task_id, kind) for priority, task_id, kind in found)
+    return [(kind, task_id) for _, task_id, kind in in_order[:MAX_ASSIGNED]]
+
+
+@cache
+def _heads(kinds: int) -> CompoundSelect[Any] | Select[Any]:
+    # One limited look at the claim index a kind; a sort of the backlog would grow with it.
+    heads = [_head(number).subquery() for number in range(kinds)]
+    return union_all(*(select(head) for head in heads))
+
+
+def _head(number: int) -> Select[Any]:
+    return (
+        select(tasks.c.priority, tasks.c.id, tasks.c.kind)
+        .where(tasks.c.kind == bindparam(f"kind_{number}"), tasks.c.state == literal_column("'pending'"))
+        .order_by(tasks.c.priority.desc(), tasks.c.id)
+        .limit(bindparam(f"most_{number}"))
+    )
+
+
+def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> None:
+    first = tx.sequences.assignment_id
+    tx.sequences.assignment_id += len(pairs)
+    numbered = [(first + n, task_id, client_id) for n, (task_id, client_id) in enumerate(pairs)]
+    tx.change(_INSERT, numbered)
+    tx.change(_ASSIGN, numbered)
+    details = {row[0]: row for row in tx.connection.execute(_DETAILS, {"ids": values(task for _, task, _ in numbered)})}
+    for id, task, client in numbered:
+        _, kind, payload, retry_count, timeout = details[task]
+        tx.receipt.assigned.append(Assigned(client, id, task, kind, payload, retry_count, timeout))
+        tx.books.move(kind, State.PENDING, State.ASSIGNED)
+    tx.books.happened("assigned", len(numbered))

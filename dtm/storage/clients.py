@@ -1,0 +1,121 @@
+"""Who came, what they still hold, and what is left of them when they go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from dtm.storage.attempts import Attempt, Died, Outcome, end
+from dtm.storage.batch import Change, Departure, Failure, Registration, Released, Why
+from dtm.storage.receipt import Left, Registered
+from dtm.storage.schema import assignments, clients, tasks
+from dtm.storage.sql import among, given, values
+from dtm.storage.transaction import Transaction
+
+MAX_NAMED = 100
+"""Tasks that a client's row names when it leaves them behind; a list for people."""
+
+_INSERT = insert(clients).returning(clients.c.id)
+_CHANGED = given("id", "kinds", "capacity")
+_CHANGE = (
+    update(clients).where(clients.c.id == _CHANGED.c.id).values(kinds=_CHANGED.c.kinds, capacity=_CHANGED.c.capacity)
+)
+_NAMED = (
+    select(assignments.c.id, assignments.c.task_id, assignments.c.client_id, assignments.c.finished_at)
+    .join_from(assignments, clients, clients.c.id == assignments.c.client_id)
+    .where(among(assignments.c.id, "ids"), clients.c.name == bindparam("name"))
+)
+_TAKEN = given("id", "client_id")
+_TAKE_OVER = (
+    update(assignments)
+    .where(assignments.c.id == _TAKEN.c.id, assignments.c.finished_at.is_(None))
+    .values(client_id=_TAKEN.c.client_id)
+)
+_HELD = (
+    select(
+        assignments.c.id,
+        assignments.c.task_id,
+        assignments.c.client_id,
+        tasks.c.kind,
+        tasks.c.retry_count,
+        tasks.c.max_retries,
+    )
+    .join_from(assignments, tasks, tasks.c.id == assignments.c.task_id)
+    .where(assignments.c.client_id == bindparam("client"), assignments.c.finished_at.is_(None))
+)
+_LEAVE = (
+    update(clients)
+    .where(clients.c.id == bindparam("client"), clients.c.left_at.is_(None))
+    .values(left_at=bindparam("at"), why=bindparam("reason"), left_tasks=bindparam("left"))
+)
+_NAME = select(clients.c.name).where(clients.c.id == bindparam("client"))
+_HEARD = given("id", "at")
+_HEAR = update(clients).where(clients.c.id == _HEARD.c.id).values(last_heartbeat_at=_HEARD.c.at)
+
+
+def register(tx: Transaction, registrations: Sequence[Registration]) -> None:
+    """Give each newcomer its number, and the assignments that are still its own."""
+    for newcomer in registrations:
+        row = {
+            "name": newcomer.name,
+            "address": newcomer.address,
+            "kinds": _kinds_text(newcomer.kinds),
+            "capacity": newcomer.capacity,
+            "connected_at": tx.now,
+            "last_heartbeat_at": tx.now,
+        }
+        client_id: int = tx.connection.execute(_INSERT, row).scalar_one()
+        tx.receipt.registrations.append(_resume(tx, client_id, newcomer))
+
+
+def _resume(tx: Transaction, client_id: int, newcomer: Registration) -> Registered:
+    if not newcomer.resume:
+        return Registered(client_id)
+    # The name keeps one client from taking another's work by a wrong number.
+    named = tx.connection.execute(_NAMED, {"ids": values(newcomer.resume), "name": newcomer.name}).all()
+    resumed = {row.id: row.task_id for row in named if row.finished_at is None}
+    tx.change(_TAKE_OVER, [(id, client_id) for id in resumed])
+    # Whoever can name its earlier assignments is the same process. What it does not name never reached it.
+    earlier = sorted({row.client_id for row in named})
+    depart(tx, [Departure(id, Why.CAME_BACK) for id in earlier])
+    return Registered(
+        client_id,
+        resumed=tuple(resumed.items()),
+        lost=tuple(id for id in dict.fromkeys(newcomer.resume) if id not in resumed),
+        earlier=tuple(earlier),
+    )
+
+
+def change(tx: Transaction, changes: Sequence[Change]) -> None:
+    """Note what clients now take."""
+    tx.change(_CHANGE, [(change.client_id, _kinds_text(change.kinds), change.capacity) for change in changes])
+
+
+def depart(tx: Transaction, departures: Sequence[Departure]) -> None:
+    """Take back what each of these clients holds, with blame or without."""
+    for departure in departures:
+        client = {"client": departure.client_id}
+        held = [Attempt(*row) for row in tx.connection.execute(_HELD, client)]
+        name = tx.connection.execute(_NAME, client).scalar_one()
+        end(tx, [(attempt, _outcome(departure, name)) for attempt in held])
+        left = [attempt.task_id for attempt in held[:MAX_NAMED]]
+        row = {**client, "at": tx.now, "reason": departure.why, "left": msgspec.json.encode(left).decode()}
+        tx.connection.execute(_LEAVE, row)
+        tx.receipt.left.append(Left(departure.client_id, name, departure.why, len(held)))
+
+
+def _outcome(departure: Departure, name: str) -> Outcome:
+    if departure.why.is_death:
+        return Died(Failure("ClientDied", f"client {name}: {departure.why}"))
+    return Released()
+
+
+def hear(tx: Transaction, heartbeats: Mapping[int, int]) -> None:
+    """Note when each client was last heard."""
+    tx.change(_HEAR, list(heartbeats.items()))
+
+
+def _kinds_text(kinds: tuple[str, ...]) -> str:
+    return msgspec.json.encode(kinds).decode()

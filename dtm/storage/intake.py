@@ -1,0 +1,122 @@
+"""Submissions: each becomes rows, or is refused whole; a key that is known gives the task it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import bindparam, insert, literal_column, select
+
+from dtm.core.lifecycle import State
+from dtm.storage.batch import NewTask, Submission
+from dtm.storage.receipt import Refused, Submitted
+from dtm.storage.schema import tasks
+from dtm.storage.sql import among, given, values
+from dtm.storage.transaction import Transaction
+
+_COLUMNS = ("id", "kind", "payload", "priority", "state", "key", "max_retries", "timeout", "run_at")
+_GIVEN = given(*_COLUMNS)
+_INSERT = insert(tasks).from_select(
+    [*_COLUMNS, "retry_count", "created_at"],
+    select(*_GIVEN.c, literal_column("0"), bindparam("now")),
+)
+_BY_KEY = select(tasks.c.key, tasks.c.id, tasks.c.kind, tasks.c.payload).where(among(tasks.c.key, "keys"))
+
+
+_Row = tuple[int, str, str, int, State, str | None, int, int | None, int | None]
+
+
+class _Known(Struct, frozen=True):
+    id: int
+    kind: str
+    payload: str
+
+
+class _KeyConflict(Exception):
+    """The key belongs to another task."""
+
+
+def submit(tx: Transaction, submissions: Sequence[Submission]) -> None:
+    """Insert the tasks of each submission, all or none of them."""
+    known = _known_keys(tx, submissions)
+    rows: list[_Row] = []
+    for submission in submissions:
+        try:
+            answer = _take(tx, submission, known, rows)
+        except _KeyConflict as conflict:
+            tx.receipt.submissions.append(Refused(str(conflict), is_conflict=True))
+        else:
+            tx.receipt.submissions.append(answer)
+    tx.change(_INSERT, rows)
+    tx.books.happened("submitted", len(rows))
+
+
+def _known_keys(tx: Transaction, submissions: Sequence[Submission]) -> dict[str, _Known]:
+    keys = [task.key for submission in submissions for task in submission.tasks if task.key is not None]
+    if not keys:
+        return {}
+    found = tx.connection.execute(_BY_KEY, {"keys": values(keys)})
+    return {key: _Known(id, kind, payload) for key, id, kind, payload in found}
+
+
+def _take(tx: Transaction, submission: Submission, known: dict[str, _Known], rows: list[_Row]) -> Submitted:
+    ids: list[int] = []
+    duplicates: list[int] = []
+    new_rows: list[_Row] = []
+    new_keys: dict[str, _Known] = {}
+    next_id = tx.sequences.task_id
+    for task in submission.tasks:
+        if task.key is not None:
+            twin = known.get(task.key) or new_keys.get(task.key)
+            if twin is not None:
+                _require_same(task, twin)
+                ids.append(twin.id)
+                duplicates.append(twin.id)
+                continue
+            new_keys[task.key] = _Known(next_id, task.kind, task.payload)
+        new_rows.append(_row(tx, next_id, task))
+        ids.append(next_id)
+        next_id += 1
+    tx.sequences.task_id = next_id
+    known.update(new_keys)
+    rows.extend(new_rows)
+    for _, kind, _, _, state, _, _, _, run_at in new_rows:
+        tx.books.move(kind, None, state)
+        if state is State.SCHEDULED and run_at is not None:
+            tx.schedule(run_at)
+    return Submitted(ids, duplicates)
+
+
+def _row(tx: Transaction, task_id: int, task: NewTask) -> _Row:
+    run_at = tx.now + task.delay if task.delay is not None else task.run_at
+    state = State.SCHEDULED if run_at is not None and run_at > tx.now else State.PENDING
+    max_retries = task.max_retries or tx.policy.max_retries
+    return (
+        task_id,
+        task.kind,
+        task.payload,
+        task.priority,
+        state,
+        task.key,
+        max_retries,
+        task.timeout,
+        run_at,
+    )
+
+
+def _require_same(task: NewTask, twin: _Known) -> None:
+    if task.kind != twin.kind or not _is_same_json(task.payload, twin.payload):
+        raise _KeyConflict(
+            f"key {task.key!r} already belongs to task {twin.id} of kind {twin.kind!r} with another kind or payload; "
+            "use a new key for a new task"
+        )
+
+
+def _is_same_json(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    try:
+        return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+    except msgspec.DecodeError:
+        return False  # a number that Python does not hold: only the same text is surely the same value

@@ -1,0 +1,80 @@
+"""One process a store: the lock beside the database, and who holds it.
+
+The lock is a file of its own, as locks on the database file are SQLite's.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock, Timeout
+from msgspec import Struct
+
+from dtm.storage.errors import StoreHeld, StoreRefused
+
+
+class Holder(Struct, frozen=True):
+    """The live server of a store, for commands on the same machine: its address, and the proof of their right."""
+
+    pid: int
+    host: str
+    port: int
+    secret: str
+
+
+class StoreLock:
+    """The exclusive right to write a store, given back at the latest when the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._holder_path = path.with_name(path.name + ".server")
+        self._lock = FileLock(path.with_name(path.name + ".lock"), timeout=0, mode=0o600)
+
+    def acquire(self) -> None:
+        """Take the lock now or not at all.
+
+        Raises:
+            StoreHeld: another process has it; the message names that process if it said who it is.
+            StoreRefused: the lock file cannot be made.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise StoreHeld(
+                f"{self._path} is in use by {self._describe_holder()}; only one process may write it"
+            ) from None
+        except OSError as error:
+            raise StoreRefused(
+                self._path,
+                f"cannot be locked ({error.strerror}: {error.filename})",
+                "check the folder and its rights",
+            ) from error
+
+    def announce(self, holder: Holder) -> None:
+        """Tell commands on this machine how to reach the process that has the lock."""
+        draft = self._holder_path.with_name(self._holder_path.name + ".new")
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(holder))
+        draft.replace(self._holder_path)
+
+    def holder(self) -> Holder | None:
+        """Say who announced itself last; it may have died since."""
+        try:
+            return msgspec.json.decode(self._holder_path.read_bytes(), type=Holder)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._holder_path.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _describe_holder(self) -> str:
+        holder = self.holder()
+        return (
+            "another process" if holder is None else f"the server with pid {holder.pid} at {holder.host}:{holder.port}"
+        )

@@ -1,0 +1,88 @@
+"""Bring the file at a path to this version: create it, or migrate it, each whole or not at all.
+
+The caller holds the store's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
+
+from dtm.storage.engine import writer_engine
+from dtm.storage.errors import StoreMissing, StoreRefused
+from dtm.storage.inspect import revision_of
+from dtm.storage.schema import REVISION
+
+
+def prepare(path: Path) -> str:
+    """Make sure that a store of this version stands at `path`, and say what that took.
+
+    Returns:
+        `created`, `opened`, or `migrated from …`.
+
+    Raises:
+        StoreRefused: what stands there is no store, or cannot be written.
+    """
+    try:
+        found = revision_of(path)
+    except StoreMissing:
+        _create(path)
+        return "created"
+    if found == REVISION:
+        return "opened"
+    _upgrade(path)
+    return f"migrated from schema {found} to {REVISION}"
+
+
+def _create(path: Path) -> None:
+    # Built under another name: a crash on the way leaves no half store at `path`.
+    draft = path.with_name(path.name + ".new")
+    try:
+        for leftover in (draft, *(draft.with_name(draft.name + end) for end in ("-wal", "-shm", "-journal"))):
+            leftover.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        _upgrade(draft)
+        _sync(draft)
+        draft.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise StoreRefused(
+            path, f"cannot be created ({error.strerror})", "check that its folder exists and may be written"
+        ) from error
+
+
+def _upgrade(path: Path) -> None:
+    engine = writer_engine(path)
+    try:
+        with engine.begin() as connection:
+            _run_migrations(connection)
+    except DatabaseError as error:
+        raise StoreRefused(
+            path, f"cannot be migrated ({error.orig})", "nothing was changed; mend that first"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _run_migrations(connection: Connection) -> None:
+    with as_file(files("dtm_migrations")) as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot sync a folder, and its rename does not ask for it
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

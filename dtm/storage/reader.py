@@ -1,0 +1,210 @@
+"""What an onlooker wants to know of the store: short reads, each of one moment, on a connection of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import DatabaseError
+
+from dtm.storage.batch import Failure, Selection
+from dtm.storage.deadletters import how_many, is_selected
+from dtm.storage.engine import reader_engine
+from dtm.storage.errors import StoreFailed
+from dtm.storage.inspect import require_current
+from dtm.storage.schema import assignments, audit, clients, dead_letters, tasks
+from dtm.storage.sql import AnyRow, AnySelect, among, values
+
+
+class TaskRow(Struct, frozen=True):
+    """A task as it stands; instants are UTC microseconds, `payload` and `result` JSON text."""
+
+    id: int
+    kind: str
+    payload: str
+    priority: int
+    state: str
+    key: str | None
+    retry_count: int
+    max_retries: int
+    timeout: int | None
+    created_at: int
+    run_at: int | None
+    last_retry_at: int | None
+    finished_at: int | None
+    result: str | None
+    failure: Failure | None
+    assignment_id: int | None
+
+
+class AttemptRow(Struct, frozen=True):
+    """One attempt of a task: who, when, and how it went (None: it still runs)."""
+
+    assignment_id: int
+    client: str
+    address: str
+    assigned_at: int
+    finished_at: int | None
+    outcome: str | None
+    failure: Failure | None
+
+
+class DeadLetterRow(Struct, frozen=True):
+    """One time a task died, and what was done about it."""
+
+    task_id: int
+    kind: str
+    reason: str
+    error: str
+    died_at: int
+    resolved_at: int | None
+    resolution: str | None
+    payload: str | None
+    retry_count: int | None
+
+
+class TaskHistory(Struct, frozen=True):
+    """A task with everything that happened to it."""
+
+    task: TaskRow
+    attempts: list[AttemptRow]
+    dead_letters: list[DeadLetterRow]
+
+
+class AuditLine(Struct, frozen=True):
+    """One line of the dead-letter log, as the database has it."""
+
+    seq: int
+    line: str
+
+
+_COLUMNS = [column for column in tasks.c if column.name != "error"]
+_TASKS = select(*_COLUMNS, tasks.c.error)
+_BY_IDS = _TASKS.where(among(tasks.c.id, "ids"))
+_LETTERS = select(
+    dead_letters.c.task_id,
+    dead_letters.c.kind,
+    dead_letters.c.reason,
+    dead_letters.c.error,
+    dead_letters.c.died_at,
+    dead_letters.c.resolved_at,
+    dead_letters.c.resolution,
+    tasks.c.payload,
+    tasks.c.retry_count,
+).join_from(dead_letters, tasks, tasks.c.id == dead_letters.c.task_id, isouter=True)
+_ATTEMPTS = (
+    select(
+        assignments.c.id,
+        clients.c.name,
+        clients.c.address,
+        assignments.c.assigned_at,
+        assignments.c.finished_at,
+        assignments.c.outcome,
+        assignments.c.error,
+    )
+    .join_from(assignments, clients, clients.c.id == assignments.c.client_id)
+    .order_by(assignments.c.id)
+)
+_PRESENT = select(clients.c.id).where(clients.c.left_at.is_(None))
+
+
+class Reader:
+    """A store opened for looking on; it neither locks nor changes anything."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path) -> Reader:
+        """Open the store at `path`.
+
+        Raises:
+            StoreMissing: there is none; it is never created.
+            StoreRefused: it is not a store of this version.
+            StoreFailed: it cannot be read.
+        """
+        require_current(path)
+        try:
+            return cls(reader_engine(path).connect())
+        except DatabaseError as error:
+            raise StoreFailed(f"{path}: cannot be read ({error.orig})") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def rows(self, statement: AnySelect, parameters: dict[str, Any] | None = None) -> Sequence[AnyRow]:
+        """Run one statement, whole, in a moment of its own.
+
+        Raises:
+            StoreFailed: the file cannot be read.
+        """
+        try:
+            with self._connection.begin():
+                return self._connection.execute(statement, parameters or {}).all()
+        except DatabaseError as error:
+            raise StoreFailed(f"the database cannot be read ({error.orig})") from error
+
+    def tasks_by_id(self, ids: Sequence[int]) -> list[TaskRow | None]:
+        """Give the tasks of `ids` in that order; None where there is none."""
+        found = {row.id: _task(row) for row in self.rows(_BY_IDS, {"ids": values(ids)})}
+        return [found.get(id) for id in ids]
+
+    def newest_tasks(self, *, state: str | None, kind: str | None, limit: int) -> list[TaskRow]:
+        """List tasks, the newest first."""
+        statement = _TASKS.order_by(tasks.c.id.desc()).limit(limit)
+        if state is not None:
+            statement = statement.where(tasks.c.state == state)
+        if kind is not None:
+            statement = statement.where(tasks.c.kind == kind)
+        return [_task(row) for row in self.rows(statement)]
+
+    def history(self, task_id: int) -> TaskHistory | None:
+        """Tell everything about one task; None if there is none."""
+        (task,) = self.tasks_by_id([task_id])
+        if task is None:
+            return None
+        attempts = self.rows(_ATTEMPTS.where(assignments.c.task_id == task_id))
+        letters = self.rows(_LETTERS.where(dead_letters.c.task_id == task_id).order_by(dead_letters.c.id))
+        return TaskHistory(
+            task,
+            [_attempt(row) for row in attempts],
+            [DeadLetterRow(*row) for row in letters],
+        )
+
+    def dead_letters(self, selection: Selection, *, limit: int) -> list[DeadLetterRow]:
+        """List open dead letters, the newest first."""
+        statement = _LETTERS.where(is_selected(selection)).order_by(dead_letters.c.id.desc()).limit(limit)
+        return [DeadLetterRow(*row) for row in self.rows(statement)]
+
+    def count_dead_letters(self, selection: Selection) -> tuple[int, int]:
+        """Count open dead letters, and give the newest one's number to bound a command by (0 if there is none)."""
+        ((count, newest),) = self.rows(how_many(selection))
+        return count, newest or 0
+
+    def present_clients(self) -> list[int]:
+        """List the clients that no departure has been noted of."""
+        return [id for (id,) in self.rows(_PRESENT)]
+
+    def audit_lines(self, *, after: int, limit: int) -> list[AuditLine]:
+        """List audit lines in their order, from the one after number `after` on."""
+        statement = select(audit.c.seq, audit.c.line).where(audit.c.seq > after).order_by(audit.c.seq).limit(limit)
+        return [AuditLine(*row) for row in self.rows(statement)]
+
+
+def _task(row: AnyRow) -> TaskRow:
+    fields: dict[str, Any] = {column.name: getattr(row, column.name) for column in _COLUMNS}
+    return TaskRow(**fields, failure=_failure(row.error))
+
+
+def _attempt(row: AnyRow) -> AttemptRow:
+    *facts, error = row
+    return AttemptRow(*facts, _failure(error))
+
+
+def _failure(text: str | None) -> Failure | None:
+    return None if text is None else msgspec.json.decode(text, type=Failure)

@@ -1,0 +1,102 @@
+"""What clients say of their assignments: accepted once, or stale.
+
+A report counts if its assignment is the task's current one and the client's own. The same report again, because its
+answer was lost, is answered as before and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from dtm.core.lifecycle import State
+from dtm.storage.attempts import Attempt, Outcome, end
+from dtm.storage.batch import Failed, Released, Report, Success
+from dtm.storage.receipt import Verdict
+from dtm.storage.schema import assignments, clients, tasks
+from dtm.storage.sql import AnyRow, among, values
+from dtm.storage.transaction import Transaction
+
+_NAMED = (
+    select(
+        assignments.c.id,
+        assignments.c.task_id,
+        assignments.c.client_id,
+        assignments.c.outcome,
+        tasks.c.state,
+        tasks.c.assignment_id,
+        tasks.c.kind,
+        tasks.c.retry_count,
+        tasks.c.max_retries,
+    )
+    .join_from(assignments, tasks, tasks.c.id == assignments.c.task_id)
+    .where(among(assignments.c.id, "ids"))
+)
+_STATES = select(tasks.c.id, tasks.c.state).where(among(tasks.c.id, "ids"))
+_NAMES = select(clients.c.id, clients.c.name).where(among(clients.c.id, "ids"))
+
+_OUTCOMES: dict[type[Outcome], str] = {Success: "completed", Failed: "failed", Released: "released"}
+
+
+def settle(tx: Transaction, reports: Sequence[Report]) -> None:
+    """End the attempts that `reports` speak of, where they still may."""
+    if not reports:
+        return
+    named = _named(tx, reports)
+    counted: dict[int, Report] = {}
+    for report in reports:
+        row = named.get(report.assignment_id)
+        if row is not None and report.assignment_id not in counted and _is_current(report, row):
+            counted[report.assignment_id] = report
+    endings = end(tx, [(_attempt(named[id]), report.outcome) for id, report in counted.items()])
+    states = {ending.attempt.assignment_id: ending.state for ending in endings}
+    others = [report for report in reports if counted.get(report.assignment_id) is not report]
+    later = _Afterwards(tx, others) if others else None
+    for report in reports:
+        if later is None or counted.get(report.assignment_id) is report:
+            tx.receipt.reports.append(Verdict(accepted=True, state=states[report.assignment_id]))
+        else:
+            tx.receipt.reports.append(later.verdict(report))
+
+
+def _named(tx: Transaction, reports: Sequence[Report]) -> dict[int, AnyRow]:
+    found = tx.connection.execute(_NAMED, {"ids": values({report.assignment_id for report in reports})})
+    return {row.id: row for row in found}
+
+
+def _is_current(report: Report, row: AnyRow) -> bool:
+    return (
+        row.task_id == report.task_id
+        and row.client_id == report.client_id
+        and row.outcome is None
+        and row.assignment_id == row.id
+        and row.state == State.ASSIGNED
+    )
+
+
+def _attempt(row: AnyRow) -> Attempt:
+    return Attempt(row.id, row.task_id, row.client_id, row.kind, row.retry_count, row.max_retries)
+
+
+class _Afterwards:
+    """The answers to reports that changed nothing."""
+
+    def __init__(self, tx: Transaction, reports: Sequence[Report]) -> None:
+        # Read again: an attempt of this very batch may be the one that a report repeats.
+        self._named = _named(tx, reports)
+        self._states = tx.texts(_STATES, {report.task_id for report in reports})
+        holders = {row.client_id for row in self._named.values()} | {report.client_id for report in reports}
+        self._names = tx.texts(_NAMES, holders)
+
+    def verdict(self, report: Report) -> Verdict:
+        return Verdict(accepted=self._is_repeated(report), state=self._states.get(report.task_id))
+
+    def _is_repeated(self, report: Report) -> bool:
+        row = self._named.get(report.assignment_id)
+        return (
+            row is not None
+            and row.task_id == report.task_id
+            and row.outcome == _OUTCOMES[type(report.outcome)]
+            and self._names.get(row.client_id) == self._names.get(report.client_id)
+        )

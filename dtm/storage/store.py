@@ -1,0 +1,209 @@
+"""The store: one transaction for each batch, and the only writer of the file.
+
+Knows no threads, no sockets and no clock: the caller runs one `apply` at a time and says what time it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
+
+from dtm.core.auditline import FIRST_PREV, digest
+from dtm.core.balance import Balance
+from dtm.storage import claim, clients, deadletters, intake, reports
+from dtm.storage.batch import Batch
+from dtm.storage.engine import writer_engine
+from dtm.storage.errors import StoreBusy, StoreFailed
+from dtm.storage.inspect import require_current
+from dtm.storage.receipt import Receipt, Refused
+from dtm.storage.schema import assignments, audit, meta, tasks
+from dtm.storage.transaction import Policy, Sequences, Transaction
+
+# What one item's content can cause; its neighbours in the batch are sound.
+_DATA_ERRORS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, ValueError)
+
+_NEXT_EPOCH = update(meta).values(epoch=meta.c.epoch + 1)
+_SET_LOG_POSITION = update(meta).values(log_position=bindparam("position"))
+_LAST_LINE = select(audit.c.seq, audit.c.line).order_by(audit.c.seq.desc()).limit(1)
+_LAST_NUMBER = text("SELECT seq FROM sqlite_sequence WHERE name = :table")
+_NEXT_DUE = select(func.min(tasks.c.run_at)).where(tasks.c.state == "scheduled")
+
+
+class Store:
+    """An open store of this version; its lock is the caller's."""
+
+    def __init__(self, connection: Connection, sequences: Sequences, *, policy: Policy, balance: Balance) -> None:
+        self._connection = connection
+        self._sequences = sequences
+        self._policy = policy
+        self._balance = balance
+
+    @classmethod
+    def open(cls, path: Path, *, policy: Policy, balance: Balance) -> Store:
+        """Open the store at `path` for writing.
+
+        Raises:
+            StoreRefused: there is none, or not of this version.
+            StoreBusy: another program's transaction blocks it.
+            StoreFailed: the disk failed.
+        """
+        require_current(path)
+        try:
+            connection = writer_engine(path).connect()
+        except DatabaseError as error:
+            raise StoreFailed(f"{path}: cannot be opened for writing ({error.orig})") from error
+        with _transaction(connection):
+            # What a crash left is readable but perhaps not yet on disk. This commit's fsync puts it there, before
+            # anything is answered or logged from it.
+            connection.execute(_NEXT_EPOCH)
+            sequences = _read_sequences(connection)
+        return cls(connection, sequences, policy=policy, balance=balance)
+
+    @property
+    def next_due_at(self) -> int | None:
+        """When the next scheduled task falls due (UTC microseconds), as of the last commit."""
+        return self._sequences.next_due_at
+
+    def apply(self, batch: Batch, now: int) -> Receipt:
+        """Carry out `batch` in one transaction; once this returns, it is on disk.
+
+        Args:
+            batch: what to do.
+            now: UTC microseconds.
+
+        Raises:
+            StoreBusy: nothing has happened; the same batch may be tried again.
+            StoreFailed: whether anything was saved is unknown. The process must end, and the next opening will tell.
+        """
+        try:
+            return self._apply_whole(batch, now)
+        except _DATA_ERRORS:
+            # An item's content broke a statement and the transaction was rolled back: find the item.
+            return self._apply_singly(batch, now)
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is merged into it."""
+        self._connection.close()
+
+    def _apply_whole(self, batch: Batch, now: int) -> Receipt:
+        with _transaction(self._connection):
+            receipt, sequences = self._run(batch, now, self._sequences)
+        self._sequences = sequences
+        return receipt
+
+    def _apply_singly(self, batch: Batch, now: int) -> Receipt:
+        whole, sequences = Receipt(), self._sequences
+        with _transaction(self._connection):
+            for name, single in _singles(batch):
+                try:
+                    with self._connection.begin_nested():
+                        receipt, sequences = self._run(single, now, sequences)
+                except _DATA_ERRORS as error:
+                    if name is None:
+                        raise StoreFailed(f"the store's own bookkeeping failed: {error}") from error
+                    getattr(whole, name).append(Refused(f"the store cannot hold it: {_first_line(error)}"))
+                else:
+                    _merge(whole, receipt)
+        self._sequences = sequences
+        return whole
+
+    def _run(self, batch: Batch, now: int, sequences: Sequences) -> tuple[Receipt, Sequences]:
+        tx = Transaction(self._connection, msgspec.structs.replace(sequences), self._policy, now)
+        clients.register(tx, batch.registrations)
+        clients.change(tx, batch.changes)
+        reports.settle(tx, batch.reports)
+        clients.depart(tx, batch.departures)
+        deadletters.carry_out(tx, batch.commands)
+        intake.submit(tx, batch.submissions)
+        clients.hear(tx, batch.heartbeats)
+        if batch.log_position is not None:
+            tx.connection.execute(_SET_LOG_POSITION, {"position": batch.log_position})
+        claim.fall_due(tx)
+        claim.assign(tx, batch.seats, self._balance)
+        return tx.finish(), tx.sequences
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    """BEGIN, then COMMIT or ROLLBACK, with the disk's errors told apart from the data's."""
+    try:
+        transaction = connection.begin()
+    except OperationalError as error:
+        if "locked" in str(error.orig):
+            raise StoreBusy(f"another program holds the database's write lock ({error.orig})") from error
+        raise StoreFailed(f"no transaction can begin ({error.orig})") from error
+    try:
+        yield
+        transaction.commit()
+    except _DATA_ERRORS:
+        transaction.rollback()
+        raise
+    except DatabaseError as error:
+        # No rollback: after such an error it may fail too, and the process ends anyway.
+        raise StoreFailed(f"the database failed ({error.orig})") from error
+    except BaseException:
+        transaction.rollback()
+        raise
+
+
+def _read_sequences(connection: Connection) -> Sequences:
+    seq, line = connection.execute(_LAST_LINE).one_or_none() or (0, None)
+    return Sequences(
+        task_id=_last_number(connection, tasks.name) + 1,
+        assignment_id=_last_number(connection, assignments.name) + 1,
+        audit_seq=seq,
+        audit_prev=FIRST_PREV if line is None else digest(line),
+        next_due_at=connection.execute(_NEXT_DUE).scalar(),
+    )
+
+
+def _last_number(connection: Connection, table: str) -> int:
+    number: int | None = connection.execute(_LAST_NUMBER, {"table": table}).scalar()
+    return number or 0
+
+
+def _singles(batch: Batch) -> Iterator[tuple[str | None, Batch]]:
+    """Take a batch apart, each item with the name of the list that its answer belongs to; what has none goes along."""
+    for name in ("registrations", "changes", "reports", "departures", "commands", "submissions"):
+        for item in getattr(batch, name):
+            yield (name if hasattr(Receipt(), name) else None), _only(name, item)
+    yield None, Batch(heartbeats=batch.heartbeats, log_position=batch.log_position, seats=batch.seats)
+
+
+def _only(name: str, item: object) -> Batch:
+    batch = Batch()
+    setattr(batch, name, [item])
+    return batch
+
+
+def _merge(whole: Receipt, part: Receipt) -> None:
+    for name in (
+        "registrations",
+        "reports",
+        "commands",
+        "submissions",
+        "assigned",
+        "ended",
+        "retried",
+        "left",
+    ):
+        getattr(whole, name).extend(getattr(part, name))
+    whole.audited |= part.audited
+    whole.next_due_at = part.next_due_at
+    whole.may_have_more |= part.may_have_more
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]

@@ -1,0 +1,91 @@
+"""One open transaction: its connection, its instant, and what it will have changed once it commits.
+
+The steps that work in it (`intake`, `reports`, `clients`, `claim`, `deadletters`) are functions of this value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Connection, Select, insert
+from sqlalchemy.sql.dml import UpdateBase
+
+from dtm.core import auditline
+from dtm.storage.books import Books
+from dtm.storage.errors import StoreFailed
+from dtm.storage.receipt import Receipt
+from dtm.storage.schema import audit
+from dtm.storage.sql import rows, values
+
+_INSERT_AUDIT = insert(audit)
+
+
+class Sequences(Struct):
+    """The numbers to be given out next, and the end of the audit chain. Only a commit makes them the store's."""
+
+    task_id: int
+    assignment_id: int
+    audit_seq: int
+    audit_prev: str
+    next_due_at: int | None
+
+
+class Policy(Struct, frozen=True):
+    """What the store needs to be told about retries: a default, and how long to wait after a number of failures."""
+
+    max_retries: int
+    retry_delay: Callable[[int], int]
+
+
+class Transaction:
+    """What every step of a batch shares."""
+
+    def __init__(self, connection: Connection, sequences: Sequences, policy: Policy, now: int) -> None:
+        self.connection = connection
+        self.sequences = sequences
+        self.policy = policy
+        self.now = now
+        self.books = Books()
+        self.receipt = Receipt()
+        self._audit_rows: list[dict[str, Any]] = []
+
+    def change(self, statement: UpdateBase, items: Sequence[tuple[int | str | None, ...]]) -> None:
+        """Run `statement` on the `given` rows, each of which must change exactly one row of the table.
+
+        Raises:
+            StoreFailed: it did not, so this program's picture of the table is wrong. Nothing may be committed on it.
+        """
+        if not items:
+            return
+        changed = self.connection.execute(statement, {"rows": rows(items), "now": self.now}).rowcount
+        if changed != len(items):
+            raise StoreFailed(f"wanted to change {len(items)} rows, changed {changed}: {statement}")
+
+    def texts(self, statement: Select[int, str], ids: Iterable[int]) -> dict[int, str]:
+        """Run a statement of `among(…, "ids")` that gives an id and a text a row."""
+        found = self.connection.execute(statement, {"ids": values(ids)})
+        return dict(found.all())
+
+    def schedule(self, run_at: int) -> None:
+        """Note that a task falls due at `run_at`."""
+        due = self.sequences.next_due_at
+        self.sequences.next_due_at = run_at if due is None else min(due, run_at)
+
+    def record(self, event: str, fields: Mapping[str, object]) -> None:
+        """Write down a dead letter's event: a row now, and a line of the log after the commit."""
+        sequences = self.sequences
+        sequences.audit_seq += 1
+        line = auditline.render(sequences.audit_seq, self.now, event, fields, prev=sequences.audit_prev)
+        sequences.audit_prev = auditline.digest(line)
+        self._audit_rows.append({"seq": sequences.audit_seq, "at": self.now, "event": event, "line": line})
+
+    def finish(self) -> Receipt:
+        """Write what was collected on the way; the commit comes next."""
+        if self._audit_rows:
+            self.connection.execute(_INSERT_AUDIT, self._audit_rows)
+        self.books.write(self.connection, self.now)
+        self.receipt.audited = bool(self._audit_rows)
+        self.receipt.next_due_at = self.sequences.next_due_at
+        return self.receipt
