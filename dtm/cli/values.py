@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from dtm.core.durations import parse_duration
+from dtm.core.durations import format_duration, parse_duration
 
 _HIGHEST_PORT = 65_535
-_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:/@\s]+)):(?P<port>[0-9]{1,5})", re.ASCII)
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:/@\s]+)):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,14 @@ def parse_duration_range(text: str) -> tuple[float, float]:
 
 
 class DurationType(click.ParamType[float]):
-    """Seconds, written `10s` or `1h30m`."""
+    """Seconds, written `10s` or `1h30m`; numbers are taken as seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Give seconds for text; leave seconds as they are."""
-        if isinstance(value, float):
-            return value
+        """Give seconds, of text or of a number."""
         try:
-            return parse_duration(str(value))
+            return parse_duration(value if isinstance(value, str) else format_duration(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

@@ -27,7 +27,12 @@ def is_prime(n: mpz) -> bool:
     if n.bit_length() <= _SMALL_BITS:
         return bool(gmpy2.is_prime(n))
     with gmpy2.context(allow_release_gil=True):
-        return gmpy2.gcd(n, _SMALL_PRIMES) == 1 and _is_strong_prp(n) and _is_extra_strong_lucas_prp(n)
+        return gmpy2.gcd(n, _SMALL_PRIMES) == 1 and _is_baillie_psw_prp(n)
+
+
+def _is_baillie_psw_prp(n: mpz) -> bool:
+    """Test an odd `n` above 2 in both ways; only primes are known to pass."""
+    return _is_strong_prp(n) and _is_extra_strong_lucas_prp(n)
 
 
 def _is_strong_prp(n: mpz) -> bool:

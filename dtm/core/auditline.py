@@ -18,6 +18,9 @@ FIRST_PREV = "0" * 64
 MAX_PAYLOAD = 1024
 """Characters of a payload's JSON text that a line quotes; the rest stands for itself by its SHA-256."""
 
+FIRST_BYTES = b'{"seq":'
+"""How every line begins."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CRC_FIELD = ',"crc":"'
 

@@ -25,7 +25,7 @@ class Seat(Struct, frozen=True):
 class Chance(Protocol):
     """A source of random numbers, such as `random.Random`."""
 
-    def randrange(self, stop: int) -> int:
+    def randrange(self, stop: int, /) -> int:
         """Give an integer from 0 to `stop` - 1, each with the same chance."""
 
 

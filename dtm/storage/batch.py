@@ -31,6 +31,9 @@ class Submission(Struct, frozen=True):
     tasks: tuple[NewTask, ...]
 
 
+MAX_SUMMARY = 1_000
+
+
 class Failure(Struct, frozen=True):
     """Why an attempt failed."""
 
@@ -40,8 +43,8 @@ class Failure(Struct, frozen=True):
 
     @property
     def summary(self) -> str:
-        """One line for lists and logs."""
-        return f"{self.type}: {self.message}" if self.message else self.type
+        """The gist for lists and logs, cut to a bearable length."""
+        return (f"{self.type}: {self.message}" if self.message else self.type)[:MAX_SUMMARY]
 
 
 class Success(Struct, frozen=True):

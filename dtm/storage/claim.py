@@ -13,11 +13,12 @@ from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
 from dtm.storage.receipt import Assigned
 from dtm.storage.schema import assignments, tasks
-from dtm.storage.sql import among, given, values
+from dtm.storage.sql import AnyRow, among, given, values
 from dtm.storage.transaction import Transaction
 
 MAX_DUE = 1_000
 MAX_ASSIGNED = 2_000
+MAX_ASSIGNED_CHARACTERS = 32 * 1024 * 1024
 """Bounds of one transaction, so that no commit waits for a flood; what is left over follows in the next."""
 
 _IS_DUE = (tasks.c.state == State.SCHEDULED) & (tasks.c.run_at <= bindparam("now"))
@@ -102,14 +103,28 @@ def _head(number: int) -> Select[Any]:
 
 
 def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> None:
+    details = _details(tx, [task_id for task_id, _ in pairs])
     first = tx.sequences.assignment_id
-    tx.sequences.assignment_id += len(pairs)
-    numbered = [(first + n, task_id, client_id) for n, (task_id, client_id) in enumerate(pairs)]
+    fetched = [(task_id, client_id) for task_id, client_id in pairs if task_id in details]
+    numbered = [(first + n, task_id, client_id) for n, (task_id, client_id) in enumerate(fetched)]
+    tx.sequences.assignment_id += len(numbered)
     tx.change(_INSERT, numbered)
     tx.change(_ASSIGN, numbered)
-    details = {row[0]: row for row in tx.connection.execute(_DETAILS, {"ids": values(task for _, task, _ in numbered)})}
-    for id, task, client in numbered:
-        _, kind, payload, retry_count, timeout = details[task]
-        tx.receipt.assigned.append(Assigned(client, id, task, kind, payload, retry_count, timeout))
+    for id, task_id, client_id in numbered:
+        _, kind, payload, retry_count, timeout = details[task_id]
+        tx.receipt.assigned.append(Assigned(client_id, id, task_id, kind, payload, retry_count, timeout))
         tx.books.move(kind, State.PENDING, State.ASSIGNED)
     tx.books.happened("assigned", len(numbered))
+
+
+def _details(tx: Transaction, ids: Sequence[int]) -> dict[int, AnyRow]:
+    details: dict[int, AnyRow] = {}
+    size = 0
+    with tx.connection.execute(_DETAILS, {"ids": values(ids)}) as found:
+        for row in found:
+            details[row[0]] = row
+            size += len(row[2])
+            if size > MAX_ASSIGNED_CHARACTERS:
+                tx.receipt.may_have_more = True
+                break
+    return details

@@ -11,8 +11,11 @@ from dtm.core.lifecycle import Event, State, next_state
 from dtm.storage.batch import Clear, Reprocess, Selection
 from dtm.storage.receipt import Resolved
 from dtm.storage.schema import assignments, dead_letters, tasks
-from dtm.storage.sql import AnyRow, among, given, values
+from dtm.storage.sql import AnyRow, among, given, those, values
 from dtm.storage.transaction import Transaction
+
+MAX_CHARACTERS = 32 * 1024 * 1024
+"""Payloads that one command reads at most; the letters it leaves over are among its `left`."""
 
 _GIVEN = given("id")
 _REPROCESS = (
@@ -34,11 +37,12 @@ def is_selected(selection: Selection) -> ColumnElement[bool]:
     """Say which open dead letters `selection` means."""
     conditions: list[ColumnElement[bool]] = [dead_letters.c.resolved_at.is_(None)]
     if selection.ids is not None:
-        conditions.append(dead_letters.c.task_id.in_(selection.ids))
+        conditions.append(dead_letters.c.task_id.in_(those(selection.ids)))
     if selection.kind is not None:
         conditions.append(dead_letters.c.kind == selection.kind)
     if selection.error is not None:
-        conditions.append(func.instr(func.lower(dead_letters.c.error), selection.error.lower()) > 0)
+        # Both sides by the database's idea of lower case: Python's knows more letters, and would never meet it.
+        conditions.append(func.instr(func.lower(dead_letters.c.error), func.lower(selection.error)) > 0)
     if selection.died_before is not None:
         conditions.append(dead_letters.c.died_at <= selection.died_before)
     if selection.through is not None:
@@ -85,7 +89,15 @@ def _letters(tx: Transaction, command: Reprocess | Clear) -> list[AnyRow]:
         .order_by(dead_letters.c.id)
         .limit(command.limit)
     )
-    return list(tx.connection.execute(statement))
+    letters: list[AnyRow] = []
+    size = 0
+    with tx.connection.execute(statement) as found:
+        for letter in found:
+            letters.append(letter)
+            size += len(letter.payload)
+            if size > MAX_CHARACTERS:
+                break
+    return letters
 
 
 def _reprocess(tx: Transaction, letters: Sequence[AnyRow]) -> None:

@@ -96,6 +96,7 @@ _LETTERS = select(
     tasks.c.payload,
     tasks.c.retry_count,
 ).join_from(dead_letters, tasks, tasks.c.id == dead_letters.c.task_id, isouter=True)
+_DEAD_TASKS = select(dead_letters.c.task_id).order_by(dead_letters.c.id.desc())
 _ATTEMPTS = (
     select(
         assignments.c.id,
@@ -169,12 +170,12 @@ class Reader:
         if task is None:
             return None
         attempts = self.rows(_ATTEMPTS.where(assignments.c.task_id == task_id))
+        return TaskHistory(task, [_attempt(row) for row in attempts], self.deaths(task_id))
+
+    def deaths(self, task_id: int) -> list[DeadLetterRow]:
+        """List every time a task died, the first one first; they outlive the task."""
         letters = self.rows(_LETTERS.where(dead_letters.c.task_id == task_id).order_by(dead_letters.c.id))
-        return TaskHistory(
-            task,
-            [_attempt(row) for row in attempts],
-            [DeadLetterRow(*row) for row in letters],
-        )
+        return [DeadLetterRow(*row) for row in letters]
 
     def dead_letters(self, selection: Selection, *, limit: int) -> list[DeadLetterRow]:
         """List open dead letters, the newest first."""
@@ -185,6 +186,11 @@ class Reader:
         """Count open dead letters, and give the newest one's number to bound a command by (0 if there is none)."""
         ((count, newest),) = self.rows(how_many(selection))
         return count, newest or 0
+
+    def dead_tasks(self, selection: Selection, *, limit: int) -> list[int]:
+        """List the tasks of open dead letters by their ids alone, the newest letter first."""
+        statement = _DEAD_TASKS.where(is_selected(selection)).limit(limit)
+        return [task_id for (task_id,) in self.rows(statement)]
 
     def present_clients(self) -> list[int]:
         """List the clients that no departure has been noted of."""
@@ -202,8 +208,8 @@ def _task(row: AnyRow) -> TaskRow:
 
 
 def _attempt(row: AnyRow) -> AttemptRow:
-    *facts, error = row
-    return AttemptRow(*facts, _failure(error))
+    fields: dict[str, Any] = dict(zip(AttemptRow.__struct_fields__, row, strict=True))
+    return AttemptRow(**{**fields, "failure": _failure(fields["failure"])})
 
 
 def _failure(text: str | None) -> Failure | None:

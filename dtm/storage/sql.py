@@ -25,6 +25,14 @@ def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     return column.in_(select(func.json_each(bindparam(name)).table_valued("value").c.value))
 
 
+def those(items: Iterable[int]) -> Select[Any]:
+    """Stand for any number of values, in a statement that is built for them.
+
+    Written out, many of them meet SQLite's limit of parameters, and one above 64 bits fails.
+    """
+    return select(func.json_each(values(items)).table_valued("value").c.value)
+
+
 def values(items: Iterable[int] | Iterable[str]) -> str:
     """Pack values for a parameter of `among`."""
     return msgspec.json.encode(list(items)).decode()

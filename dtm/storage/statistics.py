@@ -10,7 +10,7 @@ from sqlalchemy import Subquery, bindparam, func, select
 
 from dtm.core.lifecycle import State
 from dtm.storage.batch import DEATHS
-from dtm.storage.books import MINUTE
+from dtm.storage.books import KEPT_MINUTES, MINUTE
 from dtm.storage.reader import Reader
 from dtm.storage.schema import activity, assignments, audit, clients, counts, meta, tasks
 from dtm.storage.sql import AnyRow, AnySelect, among, values
@@ -70,6 +70,7 @@ class Statistics(Struct, frozen=True):
     next_due_at: int | None
     clients: list[ClientFigures]
     throughput: list[Throughput]
+    week: Throughput
     log_lag: int
 
     def in_state(self, state: State) -> int:
@@ -86,6 +87,7 @@ def statistics(reader: Reader, now: int) -> Statistics:
         next_due_at=reader.rows(_NEXT_DUE)[0][0],
         clients=_clients(reader, now),
         throughput=[_throughput(reader, now, minutes) for minutes in WINDOWS_MINUTES],
+        week=_throughput(reader, now, KEPT_MINUTES),
         log_lag=reader.rows(_LOG_LAG)[0][0],
     )
 

@@ -173,9 +173,7 @@ def test_what_is_no_integer_is_rejected(payload: str) -> None:
     assert not outcome.retry
 
 
-@pytest.mark.parametrize(
-    "payload", ["", "007", "+7", "NaN", "Infinity", "7 7", "7,", "'7'", '"7', "0x7", '"\\ud800"']
-)
+@pytest.mark.parametrize("payload", ["", "007", "+7", "NaN", "Infinity", "7 7", "7,", "'7'", '"7', "0x7", '"\\ud800"'])
 def test_what_is_no_json_is_rejected(payload: str) -> None:
     """Such a payload cannot come over the wire, and does no harm if it does."""
     outcome = run(CHECK_PRIME, payload.encode())
@@ -287,8 +285,7 @@ def test_a_coroutine_function_can_fail_too() -> None:
 
     async def outcomes() -> list[Outcome]:
         return [
-            await run_async(with_failures(handler, rate, Random(7)), b"2", max_result_bytes=10)
-            for rate in (0.0, 1.0)
+            await run_async(with_failures(handler, rate, Random(7)), b"2", max_result_bytes=10) for rate in (0.0, 1.0)
         ]
 
     good, bad = anyio.run(outcomes)

@@ -38,9 +38,7 @@ def test_the_ceiling_doubles_until_the_cap(attempt: int, least: float, most: flo
 
 
 @given(backoffs(), attempts, draws)
-def test_a_delay_lies_between_half_the_first_and_the_cap(
-    backoff: Backoff, attempt: int, uniform: float
-) -> None:
+def test_a_delay_lies_between_half_the_first_and_the_cap(backoff: Backoff, attempt: int, uniform: float) -> None:
     """Never close to nothing, never above the cap, whatever the attempt and the draw."""
     assert backoff.first_s / 2 <= backoff.delay_s(attempt, uniform) <= backoff.cap_s
 

@@ -1,0 +1,1 @@
+"""dtm-admin: the operator's command line. Installed as dtm_admin."""

@@ -1,0 +1,42 @@
+"""`dtm-admin`: the commands on one page, and the exit codes.
+
+Imports nothing that opens a store: `--help` must not wait for SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import click
+
+from dtm.cli.options import run_cli, version_option
+from dtm.storage.errors import StoreMissing
+
+from .deadletter import deadletter
+from .errors import NotFound, ServerUnreachable
+from .exits import EXIT_NOT_FOUND, EXIT_UNREACHABLE
+from .stats import stats
+from .tasks import tasks
+
+_EXIT_CODES = {ServerUnreachable: EXIT_UNREACHABLE, StoreMissing: EXIT_NOT_FOUND, NotFound: EXIT_NOT_FOUND}
+
+
+@click.group(epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server unreachable, 4 not found.")
+@version_option
+def cli() -> None:
+    """Look into a dtm store, and settle its dead letters."""
+
+
+cli.add_command(stats)
+cli.add_command(deadletter)
+cli.add_command(tasks)
+
+
+def main() -> int:
+    """Run the command line, and give its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that has not every letter shows its number instead; the command must not fail for that.
+            stream.reconfigure(errors="backslashreplace")
+    return run_cli(cli, exit_codes=_EXIT_CODES)

@@ -1,0 +1,90 @@
+"""`dtm-admin deadletter`: look at dead letters, let their tasks run again, clear them away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from . import documents
+from .clock import utc_now
+from .options import TASK_ID, Output, limit_option, store_options
+from .orders import CLEAR, REPROCESS, Order, fulfil
+from .selecting import filter_options, require_purpose, selection
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
+
+_ORDER_OPTIONS = (
+    click.argument("task_ids", type=TASK_ID, nargs=-1, metavar="[ID]..."),
+    store_options,
+    filter_options,
+    click.option("--all", "everything", is_flag=True, help="All dead letters, or all that the filters leave."),
+    click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+    click.option("-n", "--dry-run", is_flag=True, help="Change nothing; say what would be done."),
+)
+
+
+@click.group
+def deadletter() -> None:
+    """Look at dead letters, let their tasks run again, or clear them away."""
+
+
+@deadletter.command("list")
+@store_options
+@filter_options
+@limit_option
+def list_(db: Path, output: Output, limit: int, **filters: Any) -> None:
+    """List dead letters, the newest first."""
+    from . import letters
+
+    now = utc_now()
+    listing = letters.read(db, selection(now=now, everything=True, **filters), limit=limit)
+    if output == "json":
+        click.echo(documents.page(letters.listing_document(listing)))
+    else:
+        click.echo(letters.listing_text(listing, now) if listing.letters else "No dead letters match.")
+    if len(listing.letters) < listing.total:
+        click.echo(f"Showing {len(listing.letters):,} of {listing.total:,}; --limit shows more.", err=True)
+
+
+def _order_options(command: _Decorated) -> _Decorated:
+    for option in reversed(_ORDER_OPTIONS):
+        command = option(command)
+    return command
+
+
+@deadletter.command
+@_order_options
+def reprocess(**wanted: Any) -> int:
+    """Let dead tasks run again, with a fresh count of retries.
+
+    Name them by id, by filters, or all of them by --all; conditions add up.
+    """
+    return fulfil(REPROCESS, _order(**wanted))
+
+
+@deadletter.command
+@_order_options
+def clear(**wanted: Any) -> int:
+    """Delete dead tasks; the dead-letter log keeps their record.
+
+    Name them by id, by filters, or all of them by --all; conditions add up.
+    """
+    return fulfil(CLEAR, _order(**wanted))
+
+
+def _order(
+    *,
+    db: Path,
+    output: Output,
+    yes: bool,
+    dry_run: bool,
+    task_ids: tuple[int, ...],
+    ids: tuple[int, ...],
+    **filters: Any,
+) -> Order:
+    meant = selection(now=utc_now(), ids=task_ids + ids, **filters)
+    require_purpose(meant)
+    return Order(db, output, meant, yes=yes, dry_run=dry_run)

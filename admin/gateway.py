@@ -1,0 +1,122 @@
+"""How commands reach a store: straight into its file, or through the server that holds it.
+
+The only page here that opens the file, and the lock beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from dtm.core.balance import LeastLoaded
+from dtm.storage.batch import Batch, Clear, Reprocess, Selection
+from dtm.storage.errors import StoreHeld
+from dtm.storage.lock import Holder, StoreLock
+from dtm.storage.reader import Reader
+from dtm.storage.receipt import Refused, Resolved
+from dtm.storage.store import Store
+from dtm.storage.transaction import Policy
+
+from .clock import Clock
+from .errors import CommandRefused, ServerUnreachable
+from .remote import conversation
+
+Command = Reprocess | Clear
+CarryOut = Callable[[Command], Resolved]
+
+# No command adds a task or fails an attempt, and no client gets one: nothing here is ever asked for. The values
+# are those of a server, should that change.
+_UNUSED_POLICY = Policy(max_retries=3, retry_delay=lambda _: 0)
+
+
+def reading(path: Path) -> closing[Reader]:
+    """Open the store at `path` for looking on, for the length of a `with`."""
+    return closing(Reader.open(path))
+
+
+def live_server(path: Path) -> Holder | None:
+    """Say which server holds the store now; None if none does.
+
+    Only where a server announced itself is the lock tried, once: an attempt could get in the way of a server that is
+    just starting. Giving the lock back removes what a killed server left.
+    """
+    lock = StoreLock(path)
+    if lock.holder() is None:
+        return None
+    try:
+        lock.acquire()
+    except StoreHeld:
+        return lock.holder()
+    lock.release()
+    return None
+
+
+@contextmanager
+def changing(path: Path, *, clock: Clock, timeout_s: float) -> Iterator[CarryOut]:
+    """Find the way to change the store at `path`; the commands of one `with` all go there.
+
+    Raises:
+        ServerUnreachable: another process holds the store, and cannot be talked to.
+        StoreRefused: there is no store of this version.
+    """
+    lock = StoreLock(path)
+    held = _try(lock)
+    if held is None:
+        with _straight(path, lock, clock) as carry_out:
+            yield carry_out
+        return
+    holder = lock.holder()
+    if holder is None:
+        raise ServerUnreachable(
+            f"{held}, and that process has not said how to reach it; try again shortly, as it may be starting"
+        )
+    with conversation(holder, timeout_s=timeout_s) as server:
+        yield server.carry_out
+
+
+def settle(
+    carry_out: CarryOut, command: type[Reprocess | Clear], selection: Selection, *, slice_size: int
+) -> Iterator[int]:
+    """Carry out a command on the whole selection, slice by slice; tell after each how many letters it settled."""
+    for part in _parts(selection, slice_size):
+        is_over = False
+        while not is_over:
+            resolved = carry_out(command(part, slice_size))
+            yield resolved.done
+            is_over = resolved.left == 0 or resolved.done == 0
+
+
+def _try(lock: StoreLock) -> StoreHeld | None:
+    try:
+        lock.acquire()
+    except StoreHeld as held:
+        return held
+    return None
+
+
+@contextmanager
+def _straight(path: Path, lock: StoreLock, clock: Clock) -> Iterator[CarryOut]:
+    try:
+        with closing(Store.open(path, policy=_UNUSED_POLICY, balance=LeastLoaded())) as store:
+            yield lambda command: _apply(store, command, clock())
+    finally:
+        lock.release()
+
+
+def _apply(store: Store, command: Command, now: int) -> Resolved:
+    (answer,) = store.apply(Batch(commands=[command]), now).commands
+    if isinstance(answer, Refused):
+        raise CommandRefused(answer.reason)
+    return answer
+
+
+def _parts(selection: Selection, size: int) -> Iterator[Selection]:
+    """Divide a long list of ids: a line of the wire holds only so many."""
+    if selection.ids is None:
+        yield selection
+        return
+    for start in range(0, len(selection.ids), size):
+        yield replace(selection, ids=selection.ids[start : start + size])

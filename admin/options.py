@@ -1,0 +1,64 @@
+"""The options that all commands have, and the values that only operators give.
+
+Knows no command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import click
+
+from dtm.cli.options import config_option, setting
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
+
+Output = Literal["table", "json"]
+
+# The store's numbers have 64 bits.
+TASK_ID = click.IntRange(min=0, max=2**63 - 1)
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1, max=2**63 - 2), default=50, show_default=True, help="Show at most so many."
+)
+
+
+class SoughtText(click.ParamType[str]):
+    """A text to look for: not empty, for that is a slip, and such as the store can hold."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Give the text as it is."""
+        text = str(value)
+        if not text:
+            self.fail("wanted a text to look for, found an empty one; leave the option out", param, ctx)
+        if not _is_unicode(text):
+            self.fail(f"wanted UTF-8 text, found {text!a}", param, ctx)
+        return text
+
+
+SOUGHT_TEXT = SoughtText()
+
+
+def store_options(command: _Decorated) -> _Decorated:
+    """Add `--db`, `--output` and `--config` to a command."""
+    database = setting("--db", type=click.Path(path_type=Path), default="tasks.db", help="The database file.")
+    output = setting(
+        "-o",
+        "--output",
+        type=click.Choice(get_args(Output)),
+        default="table",
+        help="For people, or for programs.",
+    )
+    return config_option(database(output(command)))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

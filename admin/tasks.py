@@ -1,0 +1,49 @@
+"""`dtm-admin tasks`: look at tasks, and at everything that happened to one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dtm.core.lifecycle import State
+
+from . import documents
+from .clock import utc_now
+from .options import SOUGHT_TEXT, TASK_ID, Output, limit_option, store_options
+
+_STATES = [state.value for state in State if state is not State.CLEARED]
+
+
+@click.group
+def tasks() -> None:
+    """Look at tasks, and at everything that happened to one."""
+
+
+@tasks.command("list")
+@store_options
+@click.option("--state", type=click.Choice(_STATES), help="Only tasks in this state.")
+@click.option("--kind", type=SOUGHT_TEXT, help="Only tasks of this kind.")
+@limit_option
+def list_(db: Path, output: Output, state: str | None, kind: str | None, limit: int) -> None:
+    """List tasks, the newest first."""
+    from . import task_rows
+
+    found = task_rows.read(db, state=state, kind=kind, limit=limit)
+    if output == "json":
+        click.echo(documents.page({"tasks": [task_rows.document(task) for task in found.tasks]}))
+    else:
+        click.echo(task_rows.text(found.tasks, utc_now()) if found.tasks else "No tasks match.")
+    if found.has_more:
+        click.echo(f"Showing the newest {limit:,}; --limit shows more.", err=True)
+
+
+@tasks.command
+@store_options
+@click.argument("task_id", metavar="ID", type=TASK_ID)
+def show(db: Path, output: Output, task_id: int) -> None:
+    """Show one task with its attempts, their errors, and what became of it."""
+    from . import history
+
+    found = history.read(db, task_id)
+    click.echo(documents.page(history.document(found)) if output == "json" else history.text(found, utc_now()))

@@ -1,0 +1,107 @@
+"""dtm-server: from the command line to a running server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
+from dtm.cli.loop import run
+from dtm.cli.options import DURATION, DURATION_RANGE, config_option, run_cli, setting, version_option
+from dtm.cli.signals import stop_events
+from dtm.core.durations import format_duration
+from dtm.server.app import StopRequest, serve
+from dtm.server.settings import BALANCES, Settings
+
+_DEFAULT = Settings()
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _duration(flag: str, text: str) -> Callable[[Any], Any]:
+    field = f"{flag.removeprefix('--').replace('-', '_')}_s"
+    default = format_duration(getattr(_DEFAULT, field))
+    return setting(flag, field, type=DURATION, default=default, help=text)
+
+
+def _backoff() -> str:
+    first_s, last_s = _DEFAULT.retry_backoff_s
+    return f"{format_duration(first_s)}..{format_duration(last_s)}"
+
+
+@click.command(context_settings={"max_content_width": 110})
+@config_option
+@setting("--db", type=_FILE, default=str(_DEFAULT.db), help="The database file; created if there is none.")
+@setting("--host", default=_DEFAULT.host, help="Address to listen on.")
+@setting("--port", type=click.IntRange(0, 65_535), default=_DEFAULT.port, help="Port to listen on; 0 picks one.")
+@setting(
+    "--dead-letter-log",
+    type=_FILE,
+    default=str(_DEFAULT.dead_letter_log),
+    help="The audit trail of dead letters, one JSON line an event.",
+)
+@setting(
+    "--max-retries",
+    type=click.IntRange(1, 1_000_000),
+    default=_DEFAULT.max_retries,
+    help="The failed attempt of this number is a task's last, unless the task says otherwise.",
+)
+@setting(
+    "--retry-backoff",
+    "retry_backoff_s",
+    type=DURATION_RANGE,
+    default=_backoff(),
+    help="First and longest wait before a failed task is tried again; doubles in between.",
+)
+@setting(
+    "--balance",
+    type=click.Choice(BALANCES),
+    default=_DEFAULT.balance,
+    help="Which of the clients with room gets a task.",
+)
+@_duration("--heartbeat-interval", "How often a client is to ping.")
+@_duration("--heartbeat-timeout", "How long a client may be silent before it counts as dead.")
+@_duration("--heartbeat-check", "How often that is checked.")
+@_duration("--reconnect-grace", "How long a client whose connection broke may take to come back.")
+@_duration("--dispatch-check", "How often to look for scheduled tasks that have fallen due.")
+@_duration("--stats-interval", "How often the log reports statistics.")
+@_duration("--shutdown-timeout", "How long running tasks may take to finish when the server is told to stop.")
+@setting("--demo/--no-demo", default=_DEFAULT.demo, help="Submit a built-in task now and then.")
+@_duration("--demo-interval", "How often the demo submits a task.")
+@setting(
+    "--log-format", type=click.Choice(LOG_FORMATS), default="console", help="For people, or one JSON object a line."
+)
+@setting("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="debug tells of every single task.")
+@version_option
+def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None:
+    """Keep tasks in one SQLite file and hand them out to clients.
+
+    Ctrl-C or SIGTERM drains: no new assignments, running tasks may finish, the rest is requeued without blame.
+    A second one stops waiting.
+
+    \b
+    Examples:
+      dtm-server --db tasks.db
+      DTM_PORT=23456 dtm-server --retry-backoff 500ms..1m
+      dtm-server --config dtm.toml --log-format json
+    """
+    configure_logging(log_format, log_level)
+    settings = Settings(**values)
+
+    async def main() -> None:
+        with stop_events() as (drain, now):
+            await serve(settings, StopRequest(drain, now))
+
+    run(main)
+
+
+def main() -> None:
+    """Run dtm-server; the console script's entry."""
+    sys.exit(run_cli(server))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The server, put together: what it opens in which order, what it supervises, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import anyio
+import structlog
+from anyio import Event, create_task_group, move_on_after
+from anyio.abc import SocketListener, SocketStream, TaskGroup
+from msgspec import Struct
+
+from dtm.core.backoff import Backoff
+from dtm.core.balance import Balance, LeastLoaded, Random, RoundRobin
+from dtm.protocol.messages import ShuttingDown
+from dtm.server import monitor
+from dtm.server.audit_log import AuditLog
+from dtm.server.clock import Clock
+from dtm.server.committer import Committer
+from dtm.server.connection import Connection
+from dtm.server.delivery import Delivery
+from dtm.server.demo import produce
+from dtm.server.hub import Hub
+from dtm.server.listener import accept_forever, listen, port_of
+from dtm.server.lookup import Lookup
+from dtm.server.projector import Projector
+from dtm.server.roster import Roster
+from dtm.server.settings import Settings
+from dtm.server.watchers import Watchers
+from dtm.storage.batch import Why
+from dtm.storage.engine import SAFE_SQLITE
+from dtm.storage.lock import Holder, StoreLock
+from dtm.storage.migrate import prepare
+from dtm.storage.reader import Reader
+from dtm.storage.store import Store
+from dtm.storage.transaction import Policy
+
+log = structlog.get_logger()
+
+LAST_WRITES_S = 5.0
+
+
+class StopRequest(Struct, frozen=True):
+    """How a server is told to end: to drain first, or at once."""
+
+    drain: Event
+    now: Event
+
+
+async def serve(settings: Settings, stop: StopRequest) -> None:
+    """Run a server until `stop` asks for its end and everything is on disk.
+
+    Raises:
+        DtmError: it cannot start, with the reason and what to do.
+        ExceptionGroup: a part of it failed (above all `StoreFailed`); it has stopped answering.
+    """
+    with ExitStack() as stack:
+        lock = StoreLock(settings.db)
+        lock.acquire()
+        stack.callback(lock.release)
+        how = prepare(settings.db)
+        clock = Clock.start()
+        store = Store.open(settings.db, policy=_policy(settings), balance=_balance(settings))
+        stack.callback(store.close)
+        reader, log_reader = Reader.open(settings.db), Reader.open(settings.db)
+        stack.callback(reader.close)
+        stack.callback(log_reader.close)
+        file = AuditLog(settings.dead_letter_log)
+        stack.callback(file.close)
+        projector = Projector(log_reader, file)
+        projector.start()
+        log.info("database", path=str(settings.db), state=how, sqlite=sqlite3.sqlite_version)
+        _warn_of_old_sqlite()
+        listeners = await listen(settings.host, settings.port)
+        server = Server(settings, clock=clock, store=store, reader=reader, projector=projector)
+        await server.run(listeners, lock, stop)
+
+
+class Server:
+    """The running parts of a server."""
+
+    def __init__(self, settings: Settings, *, clock: Clock, store: Store, reader: Reader, projector: Projector) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._store = store
+        self._reader = reader
+        self._projector = projector
+        self._roster = Roster()
+        self._watchers = Watchers()
+        self._committer = Committer(store, self._roster, clock)
+        self._connections: set[Connection] = set()
+
+    async def run(self, listeners: list[SocketListener], lock: StoreLock, stop: StopRequest) -> None:
+        """Serve `listeners` until told to stop. Whatever part fails ends all the others."""
+        host, port = self._settings.host, port_of(listeners)
+        secret = secrets.token_hex(32)
+        for client_id in self._reader.present_clients():
+            # It was connected when the last server ended. It has this long to come back before it counts as dead.
+            back_by_s = self._clock.monotonic_s() + self._settings.heartbeat_timeout_s
+            self._roster.expect_back(client_id, back_by_s, Why.NOT_BACK)
+        async with create_task_group() as parts:
+            hub = self._hub(secret, parts)
+            parts.start_soon(self._committer.run, Delivery(self._roster, self._watchers, self._projector.wake))
+            parts.start_soon(self._projector.run)
+            parts.start_soon(monitor.watch_due, hub, lambda: self._store.next_due_at)
+            parts.start_soon(monitor.watch_heartbeats, hub, lambda: self._projector.position)
+            parts.start_soon(monitor.report_statistics, hub)
+            if self._settings.demo:
+                parts.start_soon(produce, hub, random.Random())
+            async with create_task_group() as connections:
+                async with create_task_group() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(accept_forever, listener, partial(self._connect, hub), connections)
+                    lock.announce(Holder(os.getpid(), host, port, secret))
+                    log.info("listening", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                    await stop.drain.wait()
+                    accepting.cancel_scope.cancel()
+                for listener in listeners:
+                    await listener.aclose()
+                await self._drain(hub, stop.now)
+                for connection in self._connections:
+                    connection.close()
+                connections.cancel_scope.deadline = anyio.current_time() + LAST_WRITES_S
+            parts.cancel_scope.cancel()
+        self._projector.catch_up()
+        log.info("stopped")
+
+    def _hub(self, secret: str, parts: TaskGroup) -> Hub:
+        return Hub(
+            name=f"dtm {version('durable-task-manager')}",
+            secret=secret,
+            settings=self._settings,
+            clock=self._clock,
+            roster=self._roster,
+            watchers=self._watchers,
+            committer=self._committer,
+            lookup=Lookup(self._reader),
+            background=partial(_start, parts),
+        )
+
+    async def _connect(self, hub: Hub, stream: SocketStream) -> None:
+        connection = Connection(stream, hub)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    async def _drain(self, hub: Hub, now: Event) -> None:
+        """Give no more tasks out, let those that run finish, and take back the rest without blame."""
+        log.info("draining", timeout_s=self._settings.shutdown_timeout_s)
+        hub.is_draining = True
+        self._roster.close()
+        for connection in self._connections:
+            connection.send([ShuttingDown()])
+        async with create_task_group() as waiting:
+            waiting.start_soon(_first_of, now.wait, waiting)
+            waiting.start_soon(_first_of, self._handed_in, waiting)
+            waiting.start_soon(_first_of, partial(anyio.sleep, self._settings.shutdown_timeout_s), waiting)
+        for departure in self._roster.dismiss(Why.DRAINED):
+            self._committer.depart(departure)
+        self._committer.note(heartbeats={}, log_position=self._projector.position)
+        with move_on_after(LAST_WRITES_S):
+            await self._committer.idle()
+
+    async def _handed_in(self) -> None:
+        # What is on its way to the disk may still give tasks out.
+        await self._committer.idle()
+        while self._roster.holds_anything():
+            await self._committer.delivered()
+
+
+def _start(parts: TaskGroup, run: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
+    parts.start_soon(partial(run, *arguments))
+
+
+async def _first_of(wait: Callable[[], Awaitable[object]], group: TaskGroup) -> None:
+    await wait()
+    group.cancel_scope.cancel()
+
+
+def _policy(settings: Settings) -> Policy:
+    backoff, chance = Backoff(*settings.retry_backoff_s), random.Random()
+    return Policy(settings.max_retries, lambda failures: int(backoff.delay_s(failures, chance.random()) * 1_000_000))
+
+
+def _balance(settings: Settings) -> Balance:
+    match settings.balance:
+        case "round-robin":
+            return RoundRobin()
+        case "random":
+            return Random(random.Random())
+        case _:
+            return LeastLoaded()
+
+
+def _warn_of_old_sqlite() -> None:
+    if sqlite3.sqlite_version_info < SAFE_SQLITE:
+        log.warning(
+            "sqlite.old",
+            found=sqlite3.sqlite_version,
+            wanted=".".join(map(str, SAFE_SQLITE)),
+            why="open the database with no other program that writes while the server runs",
+        )

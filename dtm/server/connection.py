@@ -1,0 +1,128 @@
+"""One connection's bytes: lines in, lines out, each within its bounds.
+
+Knows nothing of what a message means; that is the session's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import structlog
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group
+from anyio.abc import SocketAttribute, SocketStream
+
+from dtm.protocol import messages
+from dtm.protocol.codec import BadLine, ErrorCode, decode_from_client
+from dtm.protocol.framing import LineBuffer, LineTooLong
+from dtm.protocol.messages import Message
+from dtm.server.hub import Hub
+from dtm.server.outbox import Outbox, TooSlow
+from dtm.server.session import Session
+
+READ_SIZE = 256 * 1024
+LAST_ANSWERS_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Connection:
+    """A client's connection, from its first byte to its last."""
+
+    def __init__(self, stream: SocketStream, hub: Hub) -> None:
+        self._stream = stream
+        self._hub = hub
+        self._address = _address(stream)
+        self._outbox = Outbox(on_room=hub.committer.wake)
+        self._scope = anyio.CancelScope()
+        self._session = Session(hub, outlet=self, address=self._address)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer is behind with reading."""
+        return self._outbox.is_full
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Queue messages for the peer; returns at once."""
+        try:
+            self._outbox.put(messages)
+        except TooSlow as error:
+            self.cut(str(error))
+
+    def cut(self, reason: str) -> None:
+        """Close the connection now."""
+        log.warning("connection.cut", address=self._address, reason=reason)
+        self._scope.cancel()
+
+    def close(self) -> None:
+        """Close the connection once everything queued is written."""
+        self._outbox.close()
+
+    async def run(self) -> None:
+        """Serve the connection until either side ends it."""
+        log.info("client.connect", address=self._address)
+        try:
+            with self._scope:
+                async with create_task_group() as group:
+                    group.start_soon(self._read)
+                    await self._write()
+                    group.cancel_scope.cancel()
+        finally:
+            self._session.leave()
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+
+    async def _write(self) -> None:
+        try:
+            await self._outbox.write_to(self._stream)
+        except TooSlow as error:
+            self.cut(str(error))
+        except (BrokenResourceError, ClosedResourceError):
+            pass  # the peer is gone; the session's end says so
+
+    async def _read(self) -> None:
+        lines = LineBuffer()
+        while not self._session.is_over and (data := await self._receive()):
+            self._session.heard()
+            try:
+                for line in lines.feed(data):
+                    await self._take(line)
+            except (LineTooLong, BadLine) as error:
+                self.send([_refusal(error)])
+                break
+            await self._outbox.room()
+            await self._hub.committer.room()
+        # A peer that has said everything may still want to hear what became of it.
+        with anyio.move_on_after(LAST_ANSWERS_S):
+            await self._session.answered()
+        self._outbox.close()
+
+    async def _take(self, line: bytes) -> None:
+        try:
+            message = decode_from_client(line)
+        except BadLine as error:
+            if error.is_fatal:
+                raise
+            self.send([_refusal(error)])
+        else:
+            await self._session.take(message)
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._stream.receive(READ_SIZE)
+        except (EndOfStream, BrokenResourceError, ClosedResourceError):
+            return b""
+
+
+def _refusal(error: LineTooLong | BadLine) -> messages.Error:
+    if isinstance(error, BadLine):
+        return messages.Error(error.code, str(error), error.ref)
+    return messages.Error(ErrorCode.LINE_TOO_LONG, str(error))
+
+
+def _address(stream: SocketStream) -> str:
+    address = stream.extra(SocketAttribute.remote_address, "unknown")
+    if isinstance(address, str):
+        return address
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,104 @@
+"""What is said once a batch is committed: verdicts, tasks, notices.
+
+Runs between two batches, never waits, and changes nothing in the store.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from msgspec import UNSET, Raw, UnsetType
+
+from dtm.protocol import messages
+from dtm.protocol.codec import ErrorCode
+from dtm.protocol.messages import Message
+from dtm.server.committer import OpenBatch
+from dtm.server.events import log_events
+from dtm.server.roster import Outlet, Roster
+from dtm.server.watchers import Watchers
+from dtm.storage.batch import Failure, Report
+from dtm.storage.receipt import Assigned, Ended, Receipt, Refused, Verdict
+
+Sent = dict[Outlet, list[Message]]
+
+
+class Delivery:
+    """Passes receipts on to the connections."""
+
+    def __init__(self, roster: Roster, watchers: Watchers, on_audited: Callable[[], None]) -> None:
+        self._roster = roster
+        self._watchers = watchers
+        self._on_audited = on_audited
+
+    def __call__(self, taken: OpenBatch, receipt: Receipt) -> None:
+        """Tell everybody what the batch has done to what concerns them."""
+        for registered, then in zip(receipt.registrations, taken.on_registered, strict=True):
+            then(registered)
+        for submitted, then_submitted in zip(receipt.submissions, taken.on_submitted, strict=True):
+            then_submitted(submitted)
+        for resolved, then_resolved in zip(receipt.commands, taken.on_resolved, strict=True):
+            then_resolved(resolved)
+        for then_committed in taken.on_committed:
+            then_committed()
+        sent: Sent = defaultdict(list)
+        self._verdicts(sent, taken, receipt.reports)
+        self._tasks(sent, receipt.assigned)
+        self._notices(sent, receipt.ended)
+        for outlet, its_messages in sent.items():
+            outlet.send(its_messages)
+        log_events(taken.batch, receipt)
+        if receipt.audited:
+            self._on_audited()
+
+    def _verdicts(self, sent: Sent, taken: OpenBatch, verdicts: Iterable[Verdict | Refused]) -> None:
+        for report, reporter, verdict in zip(taken.batch.reports, taken.reporters, verdicts, strict=True):
+            sent[reporter].append(_response(report, verdict))
+
+    def _tasks(self, sent: Sent, assigned: Iterable[Assigned]) -> None:
+        for task in assigned:
+            member = self._roster.find(task.client_id)
+            if member is None:
+                continue  # it left while the batch was on its way to the disk; its departure takes the task back
+            member.held.add(task.assignment_id)
+            sent[member.outlet].append(
+                messages.Task(
+                    task_id=task.task_id,
+                    assignment=task.assignment_id,
+                    kind=task.kind,
+                    payload=Raw(task.payload.encode()),
+                    retry_count=task.retry_count,
+                    timeout=None if task.timeout is None else task.timeout / 1_000_000,
+                )
+            )
+
+    def _notices(self, sent: Sent, ended: Iterable[Ended]) -> None:
+        for task in ended:
+            for outlet in self._watchers.finished(task.task_id):
+                sent[outlet].append(notice(task.task_id, task.state, task.value, task.failure))
+
+
+def _response(report: Report, verdict: Verdict | Refused) -> Message:
+    if isinstance(verdict, Refused):
+        return messages.Error(ErrorCode.REFUSED, f"assignment {report.assignment_id}: {verdict.reason}")
+    return messages.ResultResponse(
+        task_id=report.task_id,
+        assignment=report.assignment_id,
+        status="accepted" if verdict.accepted else "stale",
+        state=verdict.state,
+    )
+
+
+def notice(task_id: int, state: str, value: str | None, failure: Failure | None) -> messages.TaskFinished:
+    """Write the message that tells how a task has ended."""
+    return messages.TaskFinished(
+        task_id=task_id,
+        state=state,
+        value=Raw(b"" if value is None else value.encode()),
+        error=wire_failure(failure),
+    )
+
+
+def wire_failure(failure: Failure | None) -> messages.Failure | UnsetType:
+    """Write a failure as the wire has it."""
+    return UNSET if failure is None else messages.Failure(failure.type, failure.message, failure.traceback)

@@ -1,0 +1,81 @@
+"""Accepting connections, for ever: neither a full table of descriptors nor one connection's failure ends it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+
+import anyio
+import structlog
+from anyio.abc import SocketAttribute, SocketListener, SocketStream, TaskGroup
+
+from dtm.core.errors import DtmError
+
+BACKLOG = 1024
+RETRY_FIRST_S, RETRY_LAST_S = 0.1, 1.0
+
+log = structlog.get_logger()
+
+Serve = Callable[[SocketStream], Awaitable[None]]
+
+
+class CannotListen(DtmError):
+    """The address cannot be had."""
+
+
+async def listen(host: str, port: int) -> list[SocketListener]:
+    """Open the listening sockets of `host`; port 0 picks one that is free.
+
+    Raises:
+        CannotListen: the address is in use, not this machine's, or not allowed.
+    """
+    try:
+        listener = await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=BACKLOG)
+    except socket.gaierror as error:
+        raise CannotListen(
+            f"cannot listen on {host}: no such host ({error.strerror}); choose another --host"
+        ) from error
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host}:{port}: {_reason(error)}") from error
+    return [part for part in listener.listeners if isinstance(part, SocketListener)]
+
+
+def port_of(listeners: list[SocketListener]) -> int:
+    """Say which port was picked."""
+    port: int = listeners[0].extra(SocketAttribute.local_port)
+    return port
+
+
+async def accept_forever(listener: SocketListener, serve: Serve, group: TaskGroup) -> None:
+    """Let `group` serve each connection that comes in."""
+    pause_s = RETRY_FIRST_S
+    while True:
+        try:
+            stream = await listener.accept()
+        except OSError as error:
+            # Descriptors or memory have run out; those that are connected go on, and free some.
+            log.warning("listener.paused", reason=error.strerror, seconds=pause_s)
+            await anyio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_LAST_S)
+        else:
+            pause_s = RETRY_FIRST_S
+            group.start_soon(_guarded, serve, stream)
+
+
+async def _guarded(serve: Serve, stream: SocketStream) -> None:
+    try:
+        await serve(stream)
+    except Exception:
+        # The frame decoder's peer, not the server: whatever one connection does, the others go on.
+        log.exception("connection.failed")
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use, perhaps by another dtm-server; choose another --port, or 0 for any"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; choose another --host"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "not allowed; choose a --port above 1023"
+    return str(error.strerror)

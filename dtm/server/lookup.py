@@ -1,0 +1,36 @@
+"""Reads of the store for connections: in a thread, one at a time, beside the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+from dtm.storage.reader import AuditLine, Reader, TaskRow
+from dtm.storage.statistics import Statistics, statistics
+
+T = TypeVar("T")
+
+
+class Lookup:
+    """Asks the store's reader without holding up the event loop."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._one_at_a_time = CapacityLimiter(1)
+
+    async def tasks(self, ids: Sequence[int]) -> list[TaskRow | None]:
+        """Give the tasks of `ids` in that order; None where there is none."""
+        return await self._run(lambda: self._reader.tasks_by_id(ids))
+
+    async def statistics(self, now: int) -> Statistics:
+        """Read the store's figures."""
+        return await self._run(lambda: statistics(self._reader, now))
+
+    async def audit_lines(self, *, after: int, limit: int) -> list[AuditLine]:
+        """List audit lines from the one after number `after` on."""
+        return await self._run(lambda: self._reader.audit_lines(after=after, limit=limit))
+
+    async def _run(self, read: Callable[[], T]) -> T:
+        return await to_thread.run_sync(read, limiter=self._one_at_a_time)

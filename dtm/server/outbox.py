@@ -1,0 +1,93 @@
+"""The lines on their way to one connection: queued at once, written by one task, bounded in size and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from anyio import Event, fail_after
+from anyio.abc import ByteSendStream
+
+from dtm.protocol.codec import encode_all
+from dtm.protocol.messages import Message
+
+MAX_QUEUED = 64 * 1024 * 1024
+"""Bytes that may wait for a slow reader before it is cut off."""
+
+HIGH_WATER = 1024 * 1024
+"""Bytes from which on the connection is not read and gets no tasks: whoever does not read is not served either."""
+
+SEND_DEADLINE_S = 10.0
+
+
+class TooSlow(Exception):
+    """The peer does not read what it is sent."""
+
+
+class Outbox:
+    """What is queued for one connection."""
+
+    def __init__(self, on_room: Callable[[], None]) -> None:
+        self._on_room = on_room
+        self._lines: list[bytes] = []
+        self._queued = 0
+        self._filled = Event()
+        self._drained = Event()
+        self._is_closing = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer is behind with reading."""
+        return self._queued > HIGH_WATER
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Queue messages; returns at once.
+
+        Raises:
+            TooSlow: too much waits already.
+        """
+        data = encode_all(messages)
+        if self._queued + len(data) > MAX_QUEUED:
+            raise TooSlow(f"{self._queued:,} bytes wait to be read")
+        self._lines.append(data)
+        self._queued += len(data)
+        self._filled.set()
+
+    def close(self) -> None:
+        """Let `write_to` end once everything is written."""
+        self._is_closing = True
+        self._filled.set()
+
+    async def room(self) -> None:
+        """Wait until the peer has read most of what is queued."""
+        while self.is_full:
+            await self._drained.wait()
+
+    async def write_to(self, stream: ByteSendStream) -> None:
+        """Write what is queued, as it comes, until the box is closed.
+
+        Raises:
+            TooSlow: the peer did not take a piece in time.
+        """
+        while self._lines or not self._is_closing:
+            if not self._lines:
+                self._filled = Event()
+                await self._filled.wait()
+                continue
+            data = b"".join(self._lines)
+            self._lines.clear()
+            await _send(stream, data)
+            was_full = self.is_full
+            self._queued -= len(data)
+            if was_full and not self.is_full:
+                self._drained.set()
+                self._drained = Event()
+                self._on_room()
+
+
+async def _send(stream: ByteSendStream, data: bytes) -> None:
+    try:
+        with fail_after(SEND_DEADLINE_S):
+            await stream.send(data)
+    except TimeoutError:
+        # The piece may be half written; the caller closes the connection.
+        raise TooSlow(f"{len(data):,} bytes were not taken within {SEND_DEADLINE_S:g} s") from None

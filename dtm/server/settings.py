@@ -1,0 +1,31 @@
+"""How a server is to run; the defaults are those that its command line shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+BALANCES = ("least-loaded", "round-robin", "random")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything an operator can choose. Durations are seconds."""
+
+    db: Path = Path("tasks.db")
+    host: str = "127.0.0.1"
+    port: int = 12345
+    heartbeat_interval_s: float = 10.0
+    # Two missed pings can be a slow garbage collection; three are a death.
+    heartbeat_timeout_s: float = 30.0
+    heartbeat_check_s: float = 5.0
+    reconnect_grace_s: float = 2.0
+    dispatch_check_s: float = 0.1
+    max_retries: int = 3
+    retry_backoff_s: tuple[float, float] = (1.0, 300.0)
+    balance: str = "least-loaded"
+    stats_interval_s: float = 300.0
+    dead_letter_log: Path = Path("dead-letter-queue.log")
+    shutdown_timeout_s: float = 30.0
+    demo: bool = False
+    demo_interval_s: float = 2.0

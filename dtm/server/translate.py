@@ -1,0 +1,105 @@
+"""From the wire's words to the store's: seconds become microseconds, bytes become text, limits are checked."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw, Struct
+
+from dtm.protocol import messages
+from dtm.protocol.codec import ErrorCode
+from dtm.protocol.framing import MAX_VALUE
+from dtm.protocol.messages import SubmittedTask
+from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Submission, Success
+
+MICROSECONDS = 1_000_000
+MAX_COMMAND = 10_000
+"""Dead letters that one command settles at most; a larger selection takes several commands."""
+
+
+class Unacceptable(Exception):
+    """A message that is well formed and still asks for what cannot be."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Arguments(Struct, frozen=True, forbid_unknown_fields=True):
+    selection: Selection
+    limit: int
+
+
+_COMMANDS: dict[str, type[Reprocess | Clear]] = {"deadletter.reprocess": Reprocess, "deadletter.clear": Clear}
+
+
+def submission(message: messages.Submit) -> Submission:
+    """Give the tasks of a `Submit`.
+
+    Raises:
+        Unacceptable: one of them cannot be a task.
+    """
+    return Submission(tuple([_new_task(task) for task in message.tasks]))
+
+
+def outcome(message: messages.Result) -> Success | Failed:
+    """Give what a `Result` says of its attempt.
+
+    Raises:
+        Unacceptable: the value is too large or no text.
+    """
+    if message.ok:
+        return Success(_text(message.value, "value"))
+    error = message.error or messages.Failure("Unknown", "the client gave no reason")
+    return Failed(Failure(error.type, error.message, error.traceback), may_retry=message.retry)
+
+
+def command(message: messages.Admin) -> Reprocess | Clear:
+    """Give the command of an `Admin` message.
+
+    Raises:
+        Unacceptable: there is no such command, or not with such arguments.
+    """
+    kind = _COMMANDS.get(message.command)
+    if kind is None:
+        raise Unacceptable(
+            ErrorCode.UNKNOWN_COMMAND, f"no command {message.command!r}; there are {', '.join(sorted(_COMMANDS))}"
+        )
+    try:
+        arguments = msgspec.json.decode(message.args, type=_Arguments)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unacceptable(ErrorCode.BAD_ARGUMENTS, f"{message.command}: {error}") from error
+    if not 1 <= arguments.limit <= MAX_COMMAND:
+        raise Unacceptable(ErrorCode.BAD_ARGUMENTS, f"wanted a limit from 1 to {MAX_COMMAND}, found {arguments.limit}")
+    return kind(arguments.selection, arguments.limit)
+
+
+def _new_task(task: SubmittedTask) -> NewTask:
+    if task.delay is not None and task.run_at is not None:
+        raise Unacceptable(ErrorCode.BAD_MESSAGE, "wanted delay or run_at, found both")
+    return NewTask(
+        task.kind,
+        _text(task.payload, "payload"),
+        task.key,
+        task.priority,
+        _microseconds(task.delay),
+        _microseconds(task.run_at),
+        task.max_retries,
+        _microseconds(task.timeout),
+    )
+
+
+def _microseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * MICROSECONDS)
+
+
+def _text(raw: Raw, what: str) -> str:
+    data = bytes(raw)
+    if len(data) > MAX_VALUE:
+        raise Unacceptable(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"wanted a {what} of at most {MAX_VALUE:,} bytes, found {len(data):,}; keep it elsewhere, send its name",
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Unacceptable(ErrorCode.BAD_MESSAGE, f"the {what} is not UTF-8 ({error.reason})") from error

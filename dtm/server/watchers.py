@@ -1,0 +1,45 @@
+"""Which connections want to hear when a task ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dtm.server.roster import Outlet
+
+
+class Watchers:
+    """Task numbers and the connections that wait for them; all of it forgotten with the connection."""
+
+    def __init__(self) -> None:
+        self._by_task: dict[int, set[Outlet]] = {}
+        self._by_outlet: dict[Outlet, set[int]] = {}
+
+    def watch(self, outlet: Outlet, task_ids: Iterable[int]) -> None:
+        """Remember that `outlet` waits for these tasks."""
+        watched = self._by_outlet.setdefault(outlet, set())
+        for task_id in task_ids:
+            self._by_task.setdefault(task_id, set()).add(outlet)
+            watched.add(task_id)
+
+    def finished(self, task_id: int) -> Iterable[Outlet]:
+        """Give those that wait for the task, which is now over for them."""
+        waiting = self._by_task.pop(task_id, ())
+        for outlet in waiting:
+            self._by_outlet[outlet].discard(task_id)
+        return waiting
+
+    def unwatch(self, outlet: Outlet, task_id: int) -> None:
+        """Forget that `outlet` waits for the task."""
+        self._by_outlet.get(outlet, set()).discard(task_id)
+        waiting = self._by_task.get(task_id, set())
+        waiting.discard(outlet)
+        if not waiting:
+            self._by_task.pop(task_id, None)
+
+    def forget(self, outlet: Outlet) -> None:
+        """Forget a connection."""
+        for task_id in self._by_outlet.pop(outlet, ()):
+            waiting = self._by_task[task_id]
+            waiting.discard(outlet)
+            if not waiting:
+                del self._by_task[task_id]
