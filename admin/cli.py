@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -33,10 +34,10 @@ cli.add_command(deadletter)
 cli.add_command(tasks)
 
 
-def main() -> int:
-    """Run the command line, and give its exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, the program's own unless `arguments` are given, and give its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that has not every letter shows its number instead; the command must not fail for that.
             stream.reconfigure(errors="backslashreplace")
-    return run_cli(cli, exit_codes=_EXIT_CODES)
+    return run_cli(cli, arguments, exit_codes=_EXIT_CODES)

@@ -28,7 +28,7 @@ _ORDER_OPTIONS = (
 
 @click.group
 def deadletter() -> None:
-    """Look at dead letters, let their tasks run again, or clear them away."""
+    """Look at dead letters, and settle them."""
 
 
 @deadletter.command("list")

@@ -76,7 +76,7 @@ def _facts(task: TaskRow, now: int) -> Iterator[tuple[str, str]]:
     yield "Finished", with_age(task.finished_at, now)
     yield "Payload", escaped(task.payload)
     yield "Result", "-" if task.result is None else escaped(task.result)
-    yield "Error", "-" if task.failure is None else escaped(task.failure.summary)
+    yield "Last error", "-" if task.failure is None else escaped(task.failure.summary)
 
 
 def _attempts(attempts: Sequence[AttemptRow], now: int) -> str:

@@ -18,11 +18,30 @@ _Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
 Output = Literal["table", "json"]
 
 # The store's numbers have 64 bits.
-TASK_ID = click.IntRange(min=0, max=2**63 - 1)
+_HIGHEST_ID = 2**63 - 1
+# What is listed is held in memory, payloads and all.
+_HIGHEST_LIMIT = 1_000_000
 
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1, max=2**63 - 2), default=50, show_default=True, help="Show at most so many."
+    "--limit",
+    type=click.IntRange(min=1, max=_HIGHEST_LIMIT),
+    default=50,
+    show_default=True,
+    help="Show at most so many.",
 )
+
+
+class TaskId(click.ParamType[int]):
+    """The number of a task."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Give the number of its digits."""
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST_ID):
+            self.fail(f"wanted the id of a task, a whole number from 0 up, found {text!a}", param, ctx)
+        return int(text)
 
 
 class SoughtText(click.ParamType[str]):
@@ -40,6 +59,7 @@ class SoughtText(click.ParamType[str]):
         return text
 
 
+TASK_ID = TaskId()
 SOUGHT_TEXT = SoughtText()
 
 

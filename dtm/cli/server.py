@@ -18,13 +18,20 @@ from dtm.server.app import StopRequest, serve
 from dtm.server.settings import BALANCES, Settings
 
 _DEFAULT = Settings()
+_MAY_BE_ZERO = ("reconnect_grace_s", "shutdown_timeout_s")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def _duration(flag: str, text: str) -> Callable[[Any], Any]:
     field = f"{flag.removeprefix('--').replace('-', '_')}_s"
     default = format_duration(getattr(_DEFAULT, field))
-    return setting(flag, field, type=DURATION, default=default, help=text)
+    return setting(flag, field, type=DURATION, default=default, help=text, callback=_above_zero)
+
+
+def _above_zero(_: click.Context, option: click.Parameter, value: float) -> float:
+    if value == 0 and option.name not in _MAY_BE_ZERO:
+        raise click.BadParameter("wanted a duration above 0")
+    return value
 
 
 def _backoff() -> str:
@@ -90,6 +97,8 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
     """
     configure_logging(log_format, log_level)
     settings = Settings(**values)
+    if settings.heartbeat_timeout_s <= settings.heartbeat_interval_s:
+        raise click.UsageError("wanted a --heartbeat-timeout longer than the --heartbeat-interval")
 
     async def main() -> None:
         with stop_events() as (drain, now):

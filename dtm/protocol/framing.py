@@ -43,6 +43,11 @@ class LineBuffer:
         if self._rest_size > self._max:
             raise self._too_long()
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether a line has begun that no byte so far ended."""
+        return self._rest_size > 0
+
     def _checked(self, line: bytes) -> bytes:
         if len(line) > self._max:
             raise self._too_long()

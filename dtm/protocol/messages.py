@@ -170,7 +170,7 @@ class TaskFinished(Message, frozen=True, omit_defaults=True):
 
     task_id: int
     state: str
-    value: Raw = Raw(b"")
+    value: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
 
 
@@ -182,7 +182,7 @@ class TaskStatus(Struct, frozen=True, omit_defaults=True):
     state: str
     retry_count: int
     max_retries: int
-    value: Raw = Raw(b"")
+    value: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
 
 

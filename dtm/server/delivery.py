@@ -94,9 +94,14 @@ def notice(task_id: int, state: str, value: str | None, failure: Failure | None)
     return messages.TaskFinished(
         task_id=task_id,
         state=state,
-        value=Raw(b"" if value is None else value.encode()),
+        value=wire_value(value),
         error=wire_failure(failure),
     )
+
+
+def wire_value(value: str | None) -> Raw | UnsetType:
+    """Write a result as the wire has it."""
+    return UNSET if value is None else Raw(value.encode())
 
 
 def wire_failure(failure: Failure | None) -> messages.Failure | UnsetType:

@@ -20,7 +20,7 @@ from dtm.protocol.codec import ErrorCode
 from dtm.protocol.framing import MAX_LINE
 from dtm.protocol.messages import PROTOCOL_VERSION, ClientMessage
 from dtm.server import translate
-from dtm.server.delivery import notice, wire_failure
+from dtm.server.delivery import notice, wire_failure, wire_value
 from dtm.server.hub import Hub
 from dtm.server.roster import Member, Outlet
 from dtm.server.translate import Unacceptable
@@ -273,6 +273,6 @@ def _status(task: TaskRow) -> messages.TaskStatus:
         state=task.state,
         retry_count=task.retry_count,
         max_retries=task.max_retries,
-        value=Raw(b"" if task.result is None else task.result.encode()),
+        value=wire_value(task.result),
         error=wire_failure(task.failure),
     )

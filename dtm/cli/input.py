@@ -1,0 +1,114 @@
+"""Tasks from a line of the command, a file or a pipe: read as they come, never all at once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Iterator
+from typing import BinaryIO
+
+import msgspec
+from anyio import to_thread
+from msgspec import Raw, Struct
+
+from dtm.core.errors import DtmError
+from dtm.protocol.framing import MAX_VALUE, LineBuffer, LineTooLong
+from dtm.protocol.messages import SubmittedTask
+
+MOST_TASKS = 1_000
+MOST_BYTES = 512 * 1024
+"""Bounds of one submission; a line of the wire holds twice the bytes."""
+
+_READ_SIZE = 256 * 1024
+
+
+class BadInput(DtmError):
+    """A line that cannot be a task."""
+
+
+class Template(Struct, frozen=True, kw_only=True):
+    """What all tasks of one command have in common; `key` is completed by each task's number."""
+
+    kind: str
+    is_json: bool
+    key: str
+    priority: int
+    delay: float | None
+    max_retries: int | None
+
+    def task(self, payload: bytes, key: str) -> SubmittedTask:
+        """Make a task of a payload.
+
+        Raises:
+            BadInput: the payload is no JSON, no UTF-8, or too long.
+        """
+        raw = _checked_json(payload) if self.is_json else _quoted(payload)
+        if len(bytes(raw)) > MAX_VALUE:
+            raise BadInput(f"wanted a payload of at most {MAX_VALUE:,} bytes, found {len(bytes(raw)):,}")
+        return SubmittedTask(
+            kind=self.kind,
+            payload=raw,
+            key=key,
+            priority=self.priority,
+            delay=self.delay,
+            max_retries=self.max_retries,
+        )
+
+
+async def read_tasks(file: BinaryIO, template: Template) -> AsyncIterator[list[SubmittedTask]]:
+    """Give the tasks of `file`, one a line, in lists as large as what has come and the bounds allow.
+
+    Raises:
+        BadInput: a line cannot be a task; the message names it.
+    """
+    lines = LineBuffer(MAX_VALUE)
+    number = 0
+    while data := await to_thread.run_sync(_read_some, file, abandon_on_cancel=True):
+        for part in _parts(lines, data, template, number):
+            number += len(part)
+            yield part
+    if lines.has_rest:
+        for part in _parts(lines, b"\n", template, number):
+            yield part
+
+
+def _parts(lines: LineBuffer, data: bytes, template: Template, number: int) -> Iterator[list[SubmittedTask]]:
+    part: list[SubmittedTask] = []
+    size = 0
+    try:
+        for line in lines.feed(data):
+            number += 1
+            part.append(template.task(line, f"{template.key}-{number}"))
+            size += len(line)
+            if len(part) >= MOST_TASKS or size >= MOST_BYTES:
+                yield part
+                part, size = [], 0
+    except (BadInput, LineTooLong) as error:
+        raise BadInput(f"line {number + isinstance(error, LineTooLong)}: {error}") from error
+    if part:
+        yield part
+
+
+def _read_some(file: BinaryIO) -> bytes:
+    """Read what is there, without waiting until a buffer is full."""
+    return file.read1(_READ_SIZE) if isinstance(file, io.BufferedReader) else file.read(_READ_SIZE)
+
+
+def _checked_json(payload: bytes) -> Raw:
+    try:
+        payload.decode()
+        msgspec.json.decode(payload, type=Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"wanted JSON, found {_excerpt(payload)} ({error})") from error
+    return Raw(payload.strip())
+
+
+def _quoted(payload: bytes) -> Raw:
+    try:
+        return Raw(msgspec.json.encode(payload.decode()))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"wanted UTF-8 text, found {_excerpt(payload)} ({error.reason})") from error
+
+
+def _excerpt(payload: bytes) -> str:
+    text = payload[:60].decode("utf-8", "backslashreplace")
+    return ascii(text) + ("…" if len(payload) > 60 else "")  # noqa: PLR2004  as above

@@ -1,0 +1,51 @@
+"""dtm-client result: what became of tasks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import get_args
+
+import click
+
+from dtm.cli.loop import run
+from dtm.cli.options import ADDRESS, Address, config_option, setting
+from dtm.cli.output import MISSING, OutputFormat, Printer, TroubleOnce
+from dtm.client.producer import Producer
+from dtm.protocol.messages import TaskFinished
+
+_ID = click.IntRange(0, 2**63 - 1)
+
+
+@click.command()
+@click.argument("ids", metavar="ID...", type=_ID, nargs=-1, required=True)
+@config_option
+@setting("--server", type=ADDRESS, default="127.0.0.1:12345", help="The server.")
+@click.option("--wait", is_flag=True, help="Wait for those that have not ended.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(get_args(OutputFormat)),
+    default="text",
+    help="text: results alone. json: id, state, result and error.",
+)
+def result(*, ids: Sequence[int], server: Address, wait: bool, output: OutputFormat) -> int:
+    """Print the results of tasks, one line each, in the order of the IDs.
+
+    Exits with 1 if one has died or not ended, with 4 if one does not exist; the reasons are on standard error.
+    """
+    printer = Printer(output)
+    run(lambda: _print(list(dict.fromkeys(ids)), server, printer, wait=wait))
+    return printer.exit_code
+
+
+async def _print(ids: list[int], server: Address, printer: Printer, *, wait: bool) -> None:
+    async with Producer.open(server.host, server.port, chance=random.Random(), on_trouble=TroubleOnce()) as producer:
+        statuses = await producer.query(ids, follow=wait)
+        for task_id, status in zip(ids, statuses, strict=True):
+            if wait:
+                printer.finished(await producer.end_of(task_id))
+            elif status is None:
+                printer.finished(TaskFinished(task_id, MISSING))
+            else:
+                printer.finished(TaskFinished(task_id, status.state, status.value, status.error))

@@ -1,0 +1,93 @@
+"""One connection to a server: messages out, messages in.
+
+Knows no tasks; whoever uses it decides what to do when it breaks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import anyio
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, fail_after
+from anyio.abc import SocketStream
+
+from dtm.core.errors import DtmError
+from dtm.protocol.codec import BadLine, decode_from_server, encode_all
+from dtm.protocol.framing import LineBuffer, LineTooLong
+from dtm.protocol.messages import ClientMessage, ServerMessage
+
+CONNECT_TIMEOUT_S = 10.0
+SEND_TIMEOUT_S = 30.0
+READ_SIZE = 256 * 1024
+
+# What a server may send in a line: its QueryResponse is bounded, its Task and TaskFinished by what it took in.
+_MAX_LINE = 2 * 1024 * 1024
+
+
+class Unreachable(DtmError):
+    """No server answers at the address."""
+
+
+class LinkLost(DtmError):
+    """The connection broke, or can no longer be trusted."""
+
+
+class Link:
+    """An open connection."""
+
+    def __init__(self, stream: SocketStream) -> None:
+        self._stream = stream
+        self._lines = LineBuffer(_MAX_LINE)
+        self.heard_s = time.monotonic()
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> Link:
+        """Connect.
+
+        Raises:
+            Unreachable: nobody listens there, or not within the timeout.
+        """
+        try:
+            with fail_after(CONNECT_TIMEOUT_S):
+                return cls(await anyio.connect_tcp(host, port))
+        except TimeoutError:
+            raise Unreachable(f"no answer from {host}:{port} within {CONNECT_TIMEOUT_S:g} s") from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Unreachable(
+                f"cannot reach {host}:{port} ({reason}); start a server with: dtm-server --db tasks.db"
+            ) from error
+
+    async def send(self, messages: Sequence[ClientMessage]) -> None:
+        """Send messages; returns once the system has taken them.
+
+        Raises:
+            LinkLost: it has not.
+        """
+        try:
+            with fail_after(SEND_TIMEOUT_S):
+                await self._stream.send(encode_all(messages))
+        except (BrokenResourceError, ClosedResourceError, TimeoutError) as error:
+            # After a time-out a line may be half sent: nothing can follow it.
+            raise LinkLost("the connection broke while sending") from error
+
+    async def receive(self) -> list[ServerMessage]:
+        """Wait for the next messages.
+
+        Raises:
+            LinkLost: the connection broke, or the server said what no server says.
+        """
+        try:
+            data = await self._stream.receive(READ_SIZE)
+            self.heard_s = time.monotonic()
+            return [decode_from_server(line) for line in self._lines.feed(data)]
+        except (EndOfStream, BrokenResourceError, ClosedResourceError) as error:
+            raise LinkLost("the server closed the connection") from error
+        except (BadLine, LineTooLong) as error:
+            raise LinkLost(f"the server sent what is no message: {error}") from error
+
+    async def close(self) -> None:
+        """Close the connection."""
+        with anyio.CancelScope(shield=True):
+            await self._stream.aclose()

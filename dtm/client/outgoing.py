@@ -1,0 +1,62 @@
+"""What is to be said on one connection, in order, many messages a write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import anyio
+from anyio import Event
+
+from dtm.client.link import Link, LinkLost
+from dtm.protocol.messages import ClientMessage, PingRequest
+
+MOST_AT_ONCE = 1_000
+
+
+async def ping_forever(link: Link, outgoing: Outgoing, *, interval_s: float, timeout_s: float) -> None:
+    """Show the server that this side lives, and see that the server does.
+
+    Raises:
+        LinkLost: it has said nothing for `timeout_s` seconds.
+    """
+    while True:
+        await anyio.sleep(interval_s)
+        if time.monotonic() - link.heard_s > timeout_s:
+            raise LinkLost(f"the server was silent for {timeout_s:g} s")
+        outgoing.put([PingRequest(time.time())])
+
+
+class Outgoing:
+    """A queue of messages that one task sends."""
+
+    def __init__(self) -> None:
+        self._messages: list[ClientMessage] = []
+        self._filled = Event()
+        self._flushed = Event()
+
+    def put(self, messages: Iterable[ClientMessage]) -> None:
+        """Queue messages."""
+        self._messages.extend(messages)
+        self._filled.set()
+
+    async def flushed(self) -> None:
+        """Wait until everything queued has been sent."""
+        while self._messages:
+            await self._flushed.wait()
+
+    async def send_over(self, link: Link) -> None:
+        """Send what is queued, as it comes, for ever.
+
+        Raises:
+            LinkLost: the connection broke.
+        """
+        while True:
+            await self._filled.wait()
+            self._filled = Event()
+            while self._messages:
+                part = self._messages[:MOST_AT_ONCE]
+                await link.send(part)
+                del self._messages[: len(part)]
+            self._flushed.set()
+            self._flushed = Event()

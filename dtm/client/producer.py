@@ -1,0 +1,235 @@
+"""The producer: submits tasks and follows them to their end, over as many connections as it takes.
+
+A request that was not answered is sent again. A submission may so arrive twice; the keys of its tasks see to it that
+none is taken twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+from anyio import Event, create_task_group
+from msgspec import UNSET
+
+from dtm.client.link import Link, LinkLost, Unreachable
+from dtm.client.outgoing import Outgoing, ping_forever
+from dtm.core.backoff import Backoff
+from dtm.core.errors import DtmError
+from dtm.core.lifecycle import ENDED
+from dtm.protocol.codec import ErrorCode
+from dtm.protocol.messages import (
+    Error,
+    Query,
+    QueryResponse,
+    ServerMessage,
+    Submit,
+    SubmitResponse,
+    SubmittedTask,
+    TaskFinished,
+    TaskStatus,
+)
+
+BACKOFF = Backoff(0.1, 5.0)
+PING_INTERVAL_S = 10.0
+SILENCE_S = 30.0
+
+# Five hundred results of a hundred kilobytes would not fit into one answer; small ones do by thousands.
+MOST_QUERIED = 500
+
+
+class RequestRefused(DtmError):
+    """The server said no, and nothing of the request was done."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Request:
+    """Something asked for, until it is answered."""
+
+    def __init__(self, message: Submit | Query) -> None:
+        self.message = message
+        self.answered = Event()
+        self.answer: SubmitResponse | QueryResponse | Error | None = None
+
+
+class Producer:
+    """A client that submits tasks and asks what became of them."""
+
+    def __init__(self, host: str, port: int, *, chance: random.Random, on_trouble: Callable[[str], None]) -> None:
+        self._host = host
+        self._port = port
+        self._chance = chance
+        self._on_trouble = on_trouble
+        self._next_ref = 1
+        self._failures = 0
+        self._requests: dict[int, _Request] = {}
+        self._awaited: set[int] = set()
+        self._finished: dict[int, TaskFinished] = {}
+        self._news = Event()
+        self._outgoing: Outgoing | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, host: str, port: int, *, chance: random.Random, on_trouble: Callable[[str], None]
+    ) -> AsyncIterator[Producer]:
+        """Connect, and stay connected as long as the context lasts; `on_trouble` hears why that was not so.
+
+        Raises:
+            Unreachable: there is no server to begin with.
+        """
+        producer = cls(host, port, chance=chance, on_trouble=on_trouble)
+        link = await Link.open(host, port)
+        async with create_task_group() as group:
+            group.start_soon(producer._stay_connected, link)
+            yield producer
+            group.cancel_scope.cancel()
+
+    async def submit(self, tasks: Sequence[SubmittedTask], *, follow: bool) -> list[int]:
+        """Submit tasks, all or none, and give their ids once they are on the server's disk.
+
+        Give every task a key: what is sent again after a break is then taken once. With `follow`, `end_of` may wait
+        for each of them.
+
+        Raises:
+            RequestRefused: the server will not take them.
+        """
+        answer = await self._ask(Submit(self._take_ref(), list(tasks), notify=follow))
+        assert isinstance(answer, SubmitResponse)
+        return answer.ids
+
+    async def query(self, ids: Sequence[int], *, follow: bool) -> list[TaskStatus | None]:
+        """Ask how tasks stand; None where there is none. With `follow`, `end_of` may wait for those not ended.
+
+        Raises:
+            RequestRefused: the server will not say.
+        """
+        statuses: list[TaskStatus | None] = []
+        for first in range(0, len(ids), MOST_QUERIED):
+            statuses += await self._query(ids[first : first + MOST_QUERIED], follow=follow)
+        return statuses
+
+    async def end_of(self, task_id: int) -> TaskFinished:
+        """Wait until a followed task has ended, and say how; once."""
+        while task_id not in self._finished:
+            await self._news.wait()
+        self._awaited.discard(task_id)
+        return self._finished.pop(task_id)
+
+    async def _query(self, ids: Sequence[int], *, follow: bool) -> list[TaskStatus | None]:
+        if follow:
+            self._awaited.update(ids)
+        try:
+            answer = await self._ask(Query(self._take_ref(), list(ids), notify=follow))
+        except RequestRefused as refusal:
+            if refusal.code != ErrorCode.RESPONSE_TOO_LARGE or len(ids) == 1:
+                raise
+            half = len(ids) // 2
+            return [*await self._query(ids[:half], follow=follow), *await self._query(ids[half:], follow=follow)]
+        assert isinstance(answer, QueryResponse)
+        for task_id, status in zip(ids, answer.tasks, strict=True):
+            self._note_status(task_id, status)
+        return answer.tasks
+
+    def _note_status(self, task_id: int, status: TaskStatus | None) -> None:
+        if status is None:
+            self._note_end(TaskFinished(task_id, "missing"))
+        elif status.state in ENDED:
+            self._note_end(TaskFinished(task_id, status.state, status.value, status.error))
+
+    def _note_end(self, end: TaskFinished) -> None:
+        # A task's end may be told twice, by a notice and by the answer to a query.
+        if end.task_id not in self._awaited:
+            return
+        self._finished[end.task_id] = end
+        self._news.set()
+        self._news = Event()
+
+    def _take_ref(self) -> int:
+        self._next_ref += 1
+        return self._next_ref
+
+    async def _ask(self, message: Submit | Query) -> SubmitResponse | QueryResponse:
+        request = self._requests[message.ref] = _Request(message)
+        if self._outgoing is not None:
+            self._outgoing.put([message])
+        try:
+            await request.answered.wait()
+        finally:
+            self._requests.pop(message.ref, None)
+        if isinstance(request.answer, Error):
+            raise RequestRefused(request.answer.code, request.answer.message)
+        assert request.answer is not None
+        return request.answer
+
+    async def _stay_connected(self, link: Link) -> None:
+        while True:
+            try:
+                await self._serve(link)
+            except LinkLost as error:
+                self._on_trouble(str(error))
+            link = await self._connect_again()
+
+    async def _connect_again(self) -> Link:
+        while True:
+            self._failures += 1
+            await anyio.sleep(BACKOFF.delay_s(self._failures, self._chance.random()))
+            try:
+                return await Link.open(self._host, self._port)
+            except Unreachable as error:
+                self._on_trouble(str(error))
+
+    async def _serve(self, link: Link) -> None:
+        outgoing = self._outgoing = Outgoing()
+        # In their order, so that what was asked for first is done first.
+        outgoing.put([request.message for request in self._requests.values()])
+        lost = "the connection broke"
+        try:
+            async with create_task_group() as group:
+                group.start_soon(outgoing.send_over, link)
+                group.start_soon(partial(ping_forever, link, outgoing, interval_s=PING_INTERVAL_S, timeout_s=SILENCE_S))
+                group.start_soon(self._ask_again)
+                while True:
+                    for message in await link.receive():
+                        self._hear(message)
+                    self._failures = 0
+        except* LinkLost as errors:
+            lost = str(errors.exceptions[0])
+        finally:
+            self._outgoing = None
+            await link.close()
+        raise LinkLost(lost)
+
+    async def _ask_again(self) -> None:
+        # The server forgot with the last connection who waits for what.
+        unknown = [task_id for task_id in self._awaited if task_id not in self._finished]
+        if unknown:
+            await self.query(unknown, follow=True)
+
+    def _hear(self, message: ServerMessage) -> None:
+        match message:
+            case TaskFinished():
+                self._note_end(message)
+            case SubmitResponse() | QueryResponse():
+                self._answer(message.ref, message)
+            case Error() if message.ref is not UNSET:
+                # A server that is shutting down took nothing; the next one is asked again.
+                if message.code != ErrorCode.SHUTTING_DOWN:
+                    self._answer(message.ref, message)
+            case Error():
+                raise LinkLost(f"{message.message} ({message.code})")
+
+    def _answer(self, ref: int, answer: SubmitResponse | QueryResponse | Error) -> None:
+        request = self._requests.get(ref)
+        if request is None:
+            return
+        if isinstance(answer, SubmitResponse) and isinstance(request.message, Submit) and request.message.notify:
+            self._awaited.update(answer.ids)
+        request.answer = answer
+        request.answered.set()

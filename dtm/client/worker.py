@@ -1,0 +1,122 @@
+"""The worker: connects for ever, runs what comes, and leaves in good order.
+
+What it holds outlives its connections: after a break it comes back, names its assignments, and sends again every result
+that was not acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+import anyio
+import structlog
+from anyio import Event, create_task_group, move_on_after
+from msgspec import Struct
+
+from dtm.client.handlers import Handlers
+from dtm.client.link import Link, LinkLost, Unreachable
+from dtm.client.prefetch import Prefetch
+from dtm.client.service import Service
+from dtm.client.workload import Workload
+from dtm.core.backoff import Backoff
+from dtm.protocol.messages import ClientMessage
+
+STALL_CHECK_S = 0.25
+BACKOFF = Backoff(0.1, 5.0)
+
+log = structlog.get_logger()
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True):
+    """How a worker is to run. Durations are seconds."""
+
+    host: str
+    port: int
+    name: str
+    concurrency: int
+    shutdown_timeout_s: float
+
+
+class Worker:
+    """A client that runs tasks until it is told to stop. Made and run in an event loop."""
+
+    def __init__(self, settings: WorkerSettings, handlers: Handlers, prefetch: Prefetch, chance: random.Random) -> None:
+        self._settings = settings
+        self._chance = chance
+        self._service: Service | None = None
+        self._failures = 0
+        self._done = Event()
+        loop = asyncio.get_running_loop()
+        self._workload = Workload(
+            handlers,
+            concurrency=settings.concurrency,
+            prefetch=prefetch,
+            on_done=lambda: loop.call_soon_threadsafe(self._ring),
+        )
+
+    async def run(self, stop: Event, now: Event) -> int:
+        """Run tasks until `stop`, then finish what has begun and give the rest back; after `now` without waiting.
+
+        Returns:
+            How many tasks had begun whose results the server has not acknowledged. They will run again.
+        """
+        async with create_task_group() as group:
+            group.start_soon(self._harvest_forever)
+            group.start_soon(self._relieve_forever)
+            group.start_soon(self._connect_forever)
+            await stop.wait()
+            log.info("stopping", held=len(self._workload.assignments))
+            self._say(self._workload.close())
+            await self._finish(now)
+            if self._service is not None:
+                await self._service.leave()
+            group.cancel_scope.cancel()
+        return len(self._workload.assignments)
+
+    async def _finish(self, now: Event) -> None:
+        async def cut_short() -> None:
+            await now.wait()
+            waiting.cancel_scope.cancel()
+
+        with move_on_after(self._settings.shutdown_timeout_s):
+            async with create_task_group() as waiting:
+                waiting.start_soon(cut_short)
+                await self._workload.emptied()
+                waiting.cancel_scope.cancel()
+
+    async def _harvest_forever(self) -> None:
+        while True:
+            await self._done.wait()
+            self._done = Event()
+            self._say(self._workload.harvest())
+
+    async def _relieve_forever(self) -> None:
+        while True:
+            await anyio.sleep(STALL_CHECK_S)
+            self._say(self._workload.relieve())
+
+    async def _connect_forever(self) -> None:
+        settings = self._settings
+        while True:
+            try:
+                link = await Link.open(settings.host, settings.port)
+                self._service = Service(link, settings.name, self._workload, self._forget_failures)
+                await self._service.run()
+            except (Unreachable, LinkLost) as error:
+                self._service = None
+                self._failures += 1
+                pause_s = BACKOFF.delay_s(self._failures, self._chance.random())
+                log.warning("disconnected", reason=str(error), retry_in_s=round(pause_s, 2))
+                await anyio.sleep(pause_s)
+
+    def _say(self, messages: Iterable[ClientMessage]) -> None:
+        if self._service is not None:
+            self._service.say(messages)
+
+    def _ring(self) -> None:
+        self._done.set()
+
+    def _forget_failures(self) -> None:
+        self._failures = 0
