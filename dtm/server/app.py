@@ -46,6 +46,8 @@ from dtm.storage.transaction import Policy
 log = structlog.get_logger()
 
 LAST_WRITES_S = 5.0
+# An admin command may hold the lock for a moment; another server holds it for ever.
+LOCK_WAIT_S = 0.5
 
 
 class StopRequest(Struct, frozen=True):
@@ -64,7 +66,7 @@ async def serve(settings: Settings, stop: StopRequest) -> None:
     """
     with ExitStack() as stack:
         lock = StoreLock(settings.db)
-        lock.acquire()
+        lock.acquire(wait_s=LOCK_WAIT_S)
         stack.callback(lock.release)
         how = prepare(settings.db)
         clock = Clock.start()

@@ -32,15 +32,17 @@ class StoreLock:
         self._holder_path = path.with_name(path.name + ".server")
         self._lock = FileLock(path.with_name(path.name + ".lock"), timeout=0, mode=0o600)
 
-    def acquire(self) -> None:
-        """Take the lock now or not at all.
+    def acquire(self, *, wait_s: float = 0.0) -> None:
+        """Take the lock, at once or within `wait_s` seconds.
 
         Raises:
             StoreHeld: another process has it; the message names that process if it said who it is.
             StoreRefused: the lock file cannot be made.
         """
+        if not self._path.parent.is_dir():
+            raise StoreRefused(self._path, "its folder does not exist", "make the folder, or name another path")
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=wait_s)
         except Timeout:
             raise StoreHeld(
                 f"{self._path} is in use by {self._describe_holder()}; only one process may write it"
