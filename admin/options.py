@@ -65,7 +65,9 @@ SOUGHT_TEXT = SoughtText()
 
 def store_options(command: _Decorated) -> _Decorated:
     """Add `--db`, `--output` and `--config` to a command."""
-    database = setting("--db", type=click.Path(path_type=Path), default="tasks.db", help="The database file.")
+    database = setting(
+        "--db", metavar="FILE", type=click.Path(path_type=Path), default="tasks.db", help="The database file."
+    )
     output = setting(
         "-o",
         "--output",

@@ -106,7 +106,9 @@ class Conversation:
     def _next_line(self, deadline: float) -> bytes:
         while not self._lines:
             left_s = deadline - time.monotonic()
-            self._connection.settimeout(self._timeout_s)
+            if left_s <= 0:
+                raise TimeoutError
+            self._connection.settimeout(left_s)
             data = self._connection.recv(_READ_SIZE)
             if not data:
                 raise ConnectionError("the server closed it")

@@ -5,6 +5,8 @@ Knows no tasks; whoever uses it decides what to do when it breaks.
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Sequence
 
@@ -54,9 +56,8 @@ class Link:
         except TimeoutError:
             raise Unreachable(f"no answer from {host}:{port} within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
-            reason = error.strerror or str(error)
             raise Unreachable(
-                f"cannot reach {host}:{port} ({reason}); start a server with: dtm-server --db tasks.db"
+                f"cannot reach {host}:{port} ({_reason(error)}); start a server with: dtm-server --db tasks.db"
             ) from error
 
     async def send(self, messages: Sequence[ClientMessage]) -> None:
@@ -91,3 +92,13 @@ class Link:
         """Close the connection."""
         with anyio.CancelScope(shield=True):
             await self._stream.aclose()
+
+
+def _reason(error: OSError) -> str:
+    """Say why, in the system's words; anyio hides them behind its own when it tries several addresses."""
+    cause: BaseException = error.__cause__ or error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, OSError) and not isinstance(cause, socket.gaierror) and cause.errno:
+        return os.strerror(cause.errno).lower()
+    return str(getattr(cause, "strerror", None) or cause)

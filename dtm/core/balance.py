@@ -6,7 +6,6 @@ Knows no sockets, no database and no clock; chance comes in as an argument.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -48,16 +47,19 @@ class LeastLoaded:
 
 
 class RoundRobin:
-    """The clients in turn, going on where the last batch ended."""
+    """The clients in turn, whatever the kinds, going on where the last batch ended."""
 
     def __init__(self) -> None:
         self._last = -1
 
     def choose(self, kinds: Sequence[str], seats: Sequence[Seat]) -> list[int | None]:
         in_turn = sorted(seats, key=lambda seat: (seat.client_id <= self._last, seat.client_id))
+        turns = {seat.client_id: turn for turn, seat in enumerate(in_turn)}
         free = {seat.client_id: seat.free for seat in seats}
-        rings = {kind: deque(seat.client_id for seat in able) for kind, able in _able(kinds, in_turn)}
-        chosen = [_next_in(rings[kind], free) for kind in kinds]
+        lines = {
+            kind: [(turns[seat.client_id], seat.client_id) for seat in able] for kind, able in _able(kinds, in_turn)
+        }
+        chosen = [_first_in(lines[kind], turns, free, turn) for turn, kind in enumerate(kinds, start=len(seats))]
         self._last = next((client for client in reversed(chosen) if client is not None), self._last)
         return chosen
 
@@ -109,11 +111,18 @@ def _lightest(heap: list[tuple[float, int, Seat]], given: dict[int, int]) -> int
     return None
 
 
-def _next_in(ring: deque[int], free: dict[int, int]) -> int | None:
-    while ring:
-        client = ring.popleft()
-        if free[client] > 0:
+def _first_in(line: list[tuple[int, int]], turns: dict[int, int], free: dict[int, int], turn: int) -> int | None:
+    """Serve the first in `line`, a heap, who then waits for `turn`."""
+    while line:
+        stood_for, client = line[0]
+        if free[client] <= 0:
+            heapq.heappop(line)
+        elif turns[client] > stood_for:
+            # A client stands in one line for each kind; that it was served in another shows only here.
+            heapq.heapreplace(line, (turns[client], client))
+        else:
             free[client] -= 1
-            ring.append(client)
+            turns[client] = turn
+            heapq.heapreplace(line, (turn, client))
             return client
     return None

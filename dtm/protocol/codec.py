@@ -60,12 +60,19 @@ _REFERENCE_DECODER = msgspec.json.Decoder(_Reference)
 
 def encode(message: Message) -> bytes:
     """Give the line of `message`, its end included."""
-    return _ENCODER.encode(message) + b"\n"
+    line = _ENCODER.encode(message)
+    if b"\n" in line:
+        # A `Raw` may have been written on several lines. Inside a JSON text a line end is never itself.
+        line = msgspec.json.format(line, indent=-1)
+    return line + b"\n"
 
 
 def encode_all(messages: Sequence[Message]) -> bytes:
     """Give the lines of `messages`, one after the other, as one piece for one write."""
-    return _ENCODER.encode_lines(messages)
+    lines = _ENCODER.encode_lines(messages)
+    if lines.count(b"\n") != len(messages):
+        return b"".join(map(encode, messages))
+    return lines
 
 
 def decode_from_client(line: bytes) -> ClientMessage:

@@ -5,7 +5,7 @@ Knows no sockets, no database and nothing of what a message sets in motion.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -22,6 +22,8 @@ Seconds = Annotated[float, Meta(ge=0, le=100 * 365 * 86_400)]
 UnixSeconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 Retries = Annotated[int, Meta(ge=1, le=1_000_000)]
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
+# Plain, since it goes back as it came: nothing nested so deep that it could be read and not be written.
+Timestamp = int | float | str | None
 
 
 class Message(Struct, frozen=True, tag=True):
@@ -96,7 +98,7 @@ class Capacity(Message, frozen=True):
 class PingRequest(Message, frozen=True):
     """I am alive; `timestamp` comes back as it is."""
 
-    timestamp: Any = None
+    timestamp: Timestamp = None
 
 
 class Query(Message, frozen=True):
@@ -196,7 +198,7 @@ class Cancel(Message, frozen=True):
 class PingResponse(Message, frozen=True):
     """Your ping arrived."""
 
-    timestamp: Any = None
+    timestamp: Timestamp = None
 
 
 class QueryResponse(Message, frozen=True):

@@ -108,12 +108,13 @@ class Server:
             # It was connected when the last server ended. It has this long to come back before it counts as dead.
             back_by_s = self._clock.monotonic_s() + self._settings.heartbeat_timeout_s
             self._roster.expect_back(client_id, back_by_s, Why.NOT_BACK)
+        self._committer.note_log_position(self._projector.position)
         async with create_task_group() as parts:
             hub = self._hub(secret, parts)
             parts.start_soon(self._committer.run, Delivery(self._roster, self._watchers, self._projector.wake))
-            parts.start_soon(self._projector.run)
+            parts.start_soon(self._projector.run, self._committer.note_log_position)
             parts.start_soon(monitor.watch_due, hub, lambda: self._store.next_due_at)
-            parts.start_soon(monitor.watch_heartbeats, hub, lambda: self._projector.position)
+            parts.start_soon(monitor.watch_heartbeats, hub)
             parts.start_soon(monitor.report_statistics, hub)
             if self._settings.demo:
                 parts.start_soon(produce, hub, random.Random())
@@ -169,7 +170,7 @@ class Server:
             waiting.start_soon(_first_of, partial(anyio.sleep, self._settings.shutdown_timeout_s), waiting)
         for departure in self._roster.dismiss(Why.DRAINED):
             self._committer.depart(departure)
-        self._committer.note(heartbeats={}, log_position=self._projector.position)
+        self._committer.note_log_position(self._projector.position)
         with move_on_after(LAST_WRITES_S):
             await self._committer.idle()
 

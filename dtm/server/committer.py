@@ -104,10 +104,14 @@ class Committer:
         self._open.on_resolved.append(then)
         self._add()
 
-    def note(self, *, heartbeats: dict[int, int], log_position: int) -> None:
-        """Write down when clients were last heard, and how far the dead-letter log is."""
+    def note_heartbeats(self, heartbeats: dict[int, int]) -> None:
+        """Write down when clients were last heard (UTC microseconds)."""
         self._open.batch.heartbeats |= heartbeats
-        self._open.batch.log_position = log_position
+        self.wake()
+
+    def note_log_position(self, position: int) -> None:
+        """Write down how far the dead-letter log is; statistics show from it whether it lags."""
+        self._open.batch.log_position = position
         self.wake()
 
     def wake(self) -> None:
@@ -122,6 +126,11 @@ class Committer:
     async def delivered(self) -> None:
         """Wait until the next batch has been committed and answered."""
         await self._delivered.wait()
+
+    async def caught_up(self) -> None:
+        """Wait until everything that was put in so far has been committed and answered."""
+        for _ in range(self._in_flight + self._wanted.is_set()):
+            await self.delivered()
 
     async def idle(self) -> None:
         """Wait until everything that was put in has been committed and answered."""

@@ -87,10 +87,10 @@ class Connection:
             try:
                 for line in lines.feed(data):
                     await self._take(line)
+                    await self._outbox.room()
             except (LineTooLong, BadLine) as error:
                 self.send([_refusal(error)])
                 break
-            await self._outbox.room()
             await self._hub.committer.room()
         # A peer that has said everything may still want to hear what became of it.
         with anyio.move_on_after(LAST_ANSWERS_S):

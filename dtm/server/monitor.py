@@ -25,11 +25,10 @@ async def watch_due(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
             hub.committer.wake()
 
 
-async def watch_heartbeats(hub: Hub, log_position: Callable[[], int]) -> None:
+async def watch_heartbeats(hub: Hub) -> None:
     """Declare dead whoever has been silent for too long, and write down when the others were heard."""
     settings, clock = hub.settings, hub.clock
     checked_s = clock.monotonic_s()
-    noted_position = -1
     while True:
         await anyio.sleep(settings.heartbeat_check_s)
         now_s = clock.monotonic_s()
@@ -38,9 +37,8 @@ async def watch_heartbeats(hub: Hub, log_position: Callable[[], int]) -> None:
         for member in hub.roster.silent(now_s, settings.heartbeat_timeout_s):
             _declare_dead(hub, member.client_id)
         heartbeats = {m.client_id: clock.at(m.heard_s) for m in hub.roster.members if m.heard_s >= checked_s}
-        if heartbeats or log_position() != noted_position:
-            noted_position = log_position()
-            hub.committer.note(heartbeats=heartbeats, log_position=noted_position)
+        if heartbeats:
+            hub.committer.note_heartbeats(heartbeats)
         checked_s = now_s
 
 

@@ -5,7 +5,7 @@ Trouble with the file never stops tasks; it is logged, shows as lag in the stati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 from anyio import Event, move_on_after, to_thread
@@ -50,13 +50,16 @@ class Projector:
         """Say that there are new audit rows."""
         self._wanted.set()
 
-    async def run(self) -> None:
-        """Copy whenever there is something new, for ever."""
+    async def run(self, on_moved: Callable[[int], None]) -> None:
+        """Copy whenever there is something new, for ever; `on_moved` hears each new position."""
         while True:
             with move_on_after(RETRY_S):
                 await self._wanted.wait()
             self._wanted = Event()
+            before = self._position
             await to_thread.run_sync(self.catch_up)
+            if self._position != before:
+                on_moved(self._position)
 
     def catch_up(self) -> None:
         """Bring the log up to date if the file allows it."""

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
 import msgspec
 import structlog
 from msgspec import UNSET, Raw
@@ -28,8 +27,6 @@ from dtm.storage.batch import Change, Departure, Failed, Registration, Released,
 from dtm.storage.reader import TaskRow
 from dtm.storage.receipt import Refused, Registered, Resolved, Submitted
 
-T = TypeVar("T")
-
 log = structlog.get_logger()
 
 
@@ -44,8 +41,6 @@ class Session:
         self._is_registering = False
         self._said_goodbye = False
         self._has_left = False
-        self._unanswered = 0
-        self._all_answered = anyio.Event()
         self._does: dict[type, Callable[[Any], None]] = {
             messages.Result: self._result,
             messages.Submit: self._submit,
@@ -69,8 +64,7 @@ class Session:
 
     async def answered(self) -> None:
         """Wait until everything the peer asked for has been committed and answered."""
-        while self._unanswered:
-            await self._all_answered.wait()
+        await self._hub.committer.caught_up()
 
     def leave(self) -> None:
         """Note that the connection is gone."""
@@ -118,7 +112,7 @@ class Session:
         registration = Registration(
             message.name, self._address, tuple(dict.fromkeys(message.kinds)), message.capacity, tuple(message.resume)
         )
-        self._hub.committer.register(registration, self._expect(lambda answer: self._joined(message, answer)))
+        self._hub.committer.register(registration, lambda answer: self._joined(message, answer))
 
     def _joined(self, message: messages.Register, answer: Registered | Refused) -> None:
         self._is_registering = False
@@ -199,7 +193,7 @@ class Session:
         if self._hub.is_draining:
             raise Unacceptable(ErrorCode.SHUTTING_DOWN, "the server is shutting down; submit again later")
         submission = translate.submission(message)
-        self._hub.committer.submit(submission, self._expect(lambda answer: self._submitted(message, answer)))
+        self._hub.committer.submit(submission, lambda answer: self._submitted(message, answer))
 
     def _submitted(self, message: messages.Submit, answer: Submitted | Refused) -> None:
         if isinstance(answer, Refused):
@@ -239,7 +233,7 @@ class Session:
         if not hmac.compare_digest(message.secret.encode(), self._hub.secret.encode()):
             raise Unacceptable(ErrorCode.FORBIDDEN, "wanted this server's admin secret")
         command = translate.command(message)
-        self._hub.committer.command(command, self._expect(lambda answer: self._resolved(message, answer)))
+        self._hub.committer.command(command, lambda answer: self._resolved(message, answer))
 
     def _resolved(self, message: messages.Admin, answer: Resolved | Refused) -> None:
         if isinstance(answer, Refused):
@@ -249,18 +243,6 @@ class Session:
             self._outlet.send([messages.AdminResponse(message.ref, result)])
 
     # Answers.
-
-    def _expect(self, then: Callable[[T], None]) -> Callable[[T], None]:
-        self._unanswered += 1
-
-        def answer(value: T) -> None:
-            self._unanswered -= 1
-            if not self._unanswered:
-                self._all_answered.set()
-                self._all_answered = anyio.Event()
-            then(value)
-
-        return answer
 
     def _refuse(self, code: ErrorCode, reason: str, message: ClientMessage) -> None:
         self._outlet.send([messages.Error(code, reason, getattr(message, "ref", UNSET))])

@@ -44,7 +44,9 @@ class Failure(Struct, frozen=True):
     @property
     def summary(self) -> str:
         """The gist for lists and logs, cut to a bearable length."""
-        return (f"{self.type}: {self.message}" if self.message else self.type)[:MAX_SUMMARY]
+        whole = f"{self.type}: {self.message}" if self.message else self.type
+        # The store keeps this as it is, and no column holds a NUL.
+        return whole[:MAX_SUMMARY].replace("\0", "\\0")
 
 
 class Success(Struct, frozen=True):

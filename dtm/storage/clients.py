@@ -89,8 +89,9 @@ def _resume(tx: Transaction, client_id: int, newcomer: Registration) -> Register
 
 
 def change(tx: Transaction, changes: Sequence[Change]) -> None:
-    """Note what clients now take."""
-    tx.change(_CHANGE, [(change.client_id, _kinds_text(change.kinds), change.capacity) for change in changes])
+    """Note what clients now take; of several changes of one client the last counts."""
+    latest = {change.client_id: change for change in changes}
+    tx.change(_CHANGE, [(id, _kinds_text(change.kinds), change.capacity) for id, change in latest.items()])
 
 
 def depart(tx: Transaction, departures: Sequence[Departure]) -> None:

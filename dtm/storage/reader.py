@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,17 +139,30 @@ class Reader:
         """Close the file."""
         self._connection.close()
 
-    def rows(self, statement: AnySelect, parameters: dict[str, Any] | None = None) -> Sequence[AnyRow]:
-        """Run one statement, whole, in a moment of its own.
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Let everything read inside see the database as it is now.
 
         Raises:
             StoreFailed: the file cannot be read.
         """
+        if self._connection.in_transaction():
+            yield
+            return
         try:
             with self._connection.begin():
-                return self._connection.execute(statement, parameters or {}).all()
+                yield
         except DatabaseError as error:
             raise StoreFailed(f"the database cannot be read ({error.orig})") from error
+
+    def rows(self, statement: AnySelect, parameters: dict[str, Any] | None = None) -> Sequence[AnyRow]:
+        """Run one statement, whole; alone it has a moment of its own.
+
+        Raises:
+            StoreFailed: the file cannot be read.
+        """
+        with self.moment():
+            return self._connection.execute(statement, parameters or {}).all()
 
     def tasks_by_id(self, ids: Sequence[int]) -> list[TaskRow | None]:
         """Give the tasks of `ids` in that order; None where there is none."""
@@ -166,11 +180,12 @@ class Reader:
 
     def history(self, task_id: int) -> TaskHistory | None:
         """Tell everything about one task; None if there is none."""
-        (task,) = self.tasks_by_id([task_id])
-        if task is None:
-            return None
-        attempts = self.rows(_ATTEMPTS.where(assignments.c.task_id == task_id))
-        return TaskHistory(task, [_attempt(row) for row in attempts], self.deaths(task_id))
+        with self.moment():
+            (task,) = self.tasks_by_id([task_id])
+            if task is None:
+                return None
+            attempts = self.rows(_ATTEMPTS.where(assignments.c.task_id == task_id))
+            return TaskHistory(task, [_attempt(row) for row in attempts], self.deaths(task_id))
 
     def deaths(self, task_id: int) -> list[DeadLetterRow]:
         """List every time a task died, the first one first; they outlive the task."""

@@ -6,6 +6,7 @@ leaves Python's interpreter lock alone, and stays the same for any number of row
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
+
+# As JSON has it. After an odd number of backslashes it is the text of a NUL's escape, such as a payload may hold.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
@@ -52,7 +56,7 @@ def rows(items: Sequence[tuple[int | str | None, ...]]) -> str:
         ValueError: a number or a text that would not come back as it is.
     """
     packed = msgspec.json.encode(items)
-    if b"\\u0000" in packed:
+    if b"\\u0000" in packed and _NUL.search(packed):
         # SQLite's JSON functions end a text at its first NUL.
         raise ValueError("a text holds the character NUL")
     return packed.decode()

@@ -80,6 +80,11 @@ class Statistics(Struct, frozen=True):
 
 def statistics(reader: Reader, now: int) -> Statistics:
     """Read the figures of the moment `now` (UTC microseconds)."""
+    with reader.moment():
+        return _read(reader, now)
+
+
+def _read(reader: Reader, now: int) -> Statistics:
     return Statistics(
         at=now,
         counts=[KindCount(*row) for row in reader.rows(_COUNTS)],

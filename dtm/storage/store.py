@@ -5,7 +5,7 @@ Knows no threads, no sockets and no clock: the caller runs one `apply` at a time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from sqlalchemy.exc import (
 )
 
 from dtm.core.auditline import FIRST_PREV, digest
-from dtm.core.balance import Balance
+from dtm.core.balance import Balance, Seat
 from dtm.storage import claim, clients, deadletters, intake, reports
 from dtm.storage.batch import Batch
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreBusy, StoreFailed
 from dtm.storage.inspect import require_current
-from dtm.storage.receipt import Receipt, Refused
+from dtm.storage.receipt import Left, Receipt, Refused
 from dtm.storage.schema import assignments, audit, meta, tasks
 from dtm.storage.transaction import Policy, Sequences, Transaction
 
@@ -107,6 +107,7 @@ class Store:
         whole, sequences = Receipt(), self._sequences
         with _transaction(self._connection):
             for name, single in _singles(batch):
+                single.seats = _still_taken(single.seats, whole.left)
                 try:
                     with self._connection.begin_nested():
                         receipt, sequences = self._run(single, now, sequences)
@@ -131,7 +132,7 @@ class Store:
         if batch.log_position is not None:
             tx.connection.execute(_SET_LOG_POSITION, {"position": batch.log_position})
         claim.fall_due(tx)
-        claim.assign(tx, batch.seats, self._balance)
+        claim.assign(tx, _still_taken(batch.seats, tx.receipt.left), self._balance)
         return tx.finish(), tx.sequences
 
 
@@ -152,7 +153,9 @@ def _transaction(connection: Connection) -> Iterator[None]:
         raise
     except DatabaseError as error:
         # No rollback: after such an error it may fail too, and the process ends anyway.
-        raise StoreFailed(f"the database failed ({error.orig})") from error
+        raise StoreFailed(
+            f"the database failed ({error.orig}); what was acknowledged is safe: make room or mend the disk, then start"
+        ) from error
     except BaseException:
         transaction.rollback()
         raise
@@ -180,6 +183,12 @@ def _singles(batch: Batch) -> Iterator[tuple[str | None, Batch]]:
         for item in getattr(batch, name):
             yield (name if hasattr(Receipt(), name) else None), _only(name, item)
     yield None, Batch(heartbeats=batch.heartbeats, log_position=batch.log_position, seats=batch.seats)
+
+
+def _still_taken(seats: Sequence[Seat], left: Sequence[Left]) -> list[Seat]:
+    """Leave out the clients that the same transaction sees off: nobody would take back what they got after that."""
+    gone = {departed.client_id for departed in left}
+    return [seat for seat in seats if seat.client_id not in gone]
 
 
 def _only(name: str, item: object) -> Batch:

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -227,9 +228,13 @@ def _at_terminal(scene: Scene, *words: str) -> Iterator[tuple[subprocess.Popen[b
     command = [*PROGRAM, "deadletter", *words, "--db", str(scene.db)]
     try:
         with subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            # A question that never comes must not hang the tests.
+            deadline = threading.Timer(20, process.kill)
+            deadline.start()
             try:
                 yield process, master
             finally:
+                deadline.cancel()
                 process.kill()
     finally:
         os.close(slave)

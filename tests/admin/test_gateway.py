@@ -82,8 +82,8 @@ def test_lock_is_held_while_the_file_is_written(scene: Scene) -> None:
         assert way(Clear(EVERYTHING, 1)) == Resolved(1, 0)
         assert _is_held(scene)
 
-    assert not _is_held(scene)
     assert StoreLock(scene.db).holder() is None
+    assert not _is_held(scene)
 
 
 def test_writing_happens_at_the_time_of_the_clock(scene: Scene) -> None:

@@ -224,8 +224,11 @@ def test_server_that_only_talks_of_other_things_is_unreachable_in_time() -> None
     is_over = threading.Event()
 
     def chatter() -> None:
-        while not is_over.wait(0.02):
+        for _ in range(500):
+            if is_over.wait(0.02):
+                return
             theirs.sendall(encode(messages.ShuttingDown()))
+        theirs.shutdown(socket.SHUT_RDWR)
 
     talker = threading.Thread(target=chatter)
     with ours, theirs:

@@ -1,0 +1,91 @@
+"""The floor: the same rows in the same transactions, written by bare SQLite on the same disk.
+
+No server can be faster than this without larger transactions. The tables, indexes and settings are dtm's own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+from bench import texts
+from bench.ledger import Commit
+from bench.process import Failed
+from dtm.storage.engine import writer_engine
+from dtm.storage.migrate import prepare
+
+FULL = 2
+
+_INSERT_CLIENT = """
+    INSERT INTO clients (id, name, address, kinds, capacity, connected_at, last_heartbeat_at)
+    VALUES (1, 'floor', 'none', '[]', 1, 0, 0)
+"""
+_CREATE = """
+    INSERT INTO tasks (id, kind, payload, key, created_at, state, priority, retry_count, max_retries)
+    VALUES (?, ?, ?, ?, ?, 'pending', 0, 0, 3)
+"""
+_INSERT_ASSIGNMENT = "INSERT INTO assignments (id, task_id, client_id, assigned_at) VALUES (?, ?, 1, ?)"
+_ASSIGN = "UPDATE tasks SET state = 'assigned', assignment_id = ? WHERE id = ? AND state = 'pending'"
+_FINISH_ASSIGNMENT = """
+    UPDATE assignments SET finished_at = ?, outcome = 'completed' WHERE id = ? AND finished_at IS NULL
+"""
+_COMPLETE = """
+    UPDATE tasks SET state = 'completed', assignment_id = NULL, finished_at = ?, result = ?
+    WHERE id = ? AND assignment_id = ? AND state = 'assigned'
+"""
+
+
+def replay(folder: Path, commits: Sequence[Commit]) -> list[float]:
+    """Carry out `commits` on an empty database in `folder`, and give the seconds that each took."""
+    db = folder / "floor.db"
+    prepare(db)
+    with _writing(db) as connection:
+        connection.execute(_INSERT_CLIENT)
+        work = _Work(connection, sum(commit.created for commit in commits))
+        return [work.carry_out(commit) for commit in commits]
+
+
+@contextmanager
+def _writing(db: Path) -> Iterator[sqlite3.Connection]:
+    engine = writer_engine(db)
+    fairy = engine.raw_connection()
+    try:
+        connection = cast("sqlite3.Connection", fairy.driver_connection)
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        if synchronous != FULL:
+            raise Failed(f"wanted dtm to write with synchronous = {FULL} (FULL), found {synchronous}")
+        yield connection
+    finally:
+        fairy.close()
+        engine.dispose()
+
+
+class _Work:
+    """The oldest task is always the next to be assigned and the next to be completed."""
+
+    def __init__(self, connection: sqlite3.Connection, tasks: int) -> None:
+        self._connection = connection
+        # Made before the clock runs: the floor is the database's work alone.
+        numbers = range(tasks)
+        self._to_create = iter([(n, texts.KIND, texts.payload(n), texts.key(n), 1) for n in numbers])
+        self._to_insert = iter([(n, n, 1) for n in numbers])
+        self._to_assign = iter([(n, n) for n in numbers])
+        self._to_finish = iter([(1, n) for n in numbers])
+        self._to_complete = iter([(1, texts.result(n), n, n) for n in numbers])
+
+    def carry_out(self, commit: Commit) -> float:
+        connection = self._connection
+        began_s = time.perf_counter()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(_FINISH_ASSIGNMENT, islice(self._to_finish, commit.completed))
+        connection.executemany(_COMPLETE, islice(self._to_complete, commit.completed))
+        connection.executemany(_CREATE, islice(self._to_create, commit.created))
+        connection.executemany(_INSERT_ASSIGNMENT, islice(self._to_insert, commit.assigned))
+        connection.executemany(_ASSIGN, islice(self._to_assign, commit.assigned))
+        connection.execute("COMMIT")
+        return time.perf_counter() - began_s

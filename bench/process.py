@@ -1,0 +1,104 @@
+"""A program in a process of its own: started, watched, measured, and ended by its own number."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+TOP = Path(__file__).parents[1]
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+LOOK_S = 0.05
+
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """A program did not do what the benchmark needs; its figure would mean nothing."""
+
+
+class Usage(Struct, frozen=True):
+    """What processes have used since they were started."""
+
+    cpu_s: float
+    peak_bytes: int
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path) -> Iterator[Process]:
+    """Run `python -m COMMAND`, its output going to `log`, as long as the context lasts."""
+    with log.open("wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=TOP, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+    try:
+        yield Process(child, log)
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+class Process:
+    """A running program that logs JSON lines."""
+
+    def __init__(self, child: subprocess.Popen[bytes], log: Path) -> None:
+        self._child = child
+        self._log = log
+
+    def logged(self, event: str) -> dict[str, Any]:
+        """Wait until the log holds `event`, and give the values of its line.
+
+        Raises:
+            Failed: it never came.
+        """
+        return self.wait_for(lambda: _find(event, self._log), f"log {event!r}", timeout_s=START_TIMEOUT_S)
+
+    def wait_for(self, look: Callable[[], T | None], what: str, *, timeout_s: float) -> T:
+        """Look again and again until `look` gives something.
+
+        Raises:
+            Failed: the program ended before that, or the time did.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while (found := look()) is None:
+            if self._child.poll() is not None:
+                raise Failed(f"wanted {self._log.stem} to {what}, but it has ended:\n{self._log.read_text()}")
+            if time.monotonic() > deadline_s:
+                raise Failed(f"wanted {self._log.stem} to {what} within {timeout_s:g} s:\n{self._log.read_text()}")
+            time.sleep(LOOK_S)
+        return found
+
+    def usage(self) -> Usage | None:
+        """Say what the program has used so far; None where there is no Linux to ask."""
+        proc = Path(f"/proc/{self._child.pid}")
+        try:
+            ticks = (proc / "stat").read_text().rpartition(")")[2].split()[11:13]
+            status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+        except OSError:
+            return None
+        cpu_s = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        return Usage(cpu_s, peak_bytes=int(status["VmHWM"].split()[0]) * 1024)
+
+
+def _find(event: str, log: Path) -> dict[str, Any] | None:
+    for line in log.read_bytes().splitlines():
+        try:
+            values: dict[str, Any] = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            continue  # not yet written to its end
+        if values["event"] == event:
+            return values
+    return None

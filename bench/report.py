@@ -1,0 +1,84 @@
+"""The figures for people: a heading that says what was measured on, and a table for each sort of figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from bench.figures import Figure, Latency, Rate
+from bench.machine import Machine
+
+_NOT_MEASURED = "–"
+_MIB = 1024 * 1024
+
+
+def heading(machine: Machine) -> str:
+    """Name the machine and the versions."""
+    load = _NOT_MEASURED if machine.load is None else f"{machine.load:.1f}"
+    return (
+        f"{machine.at:%Y-%m-%d %H:%M} UTC, {machine.cpu}, {machine.cores} cores, load {load}, {machine.system}\n"
+        f"dtm {machine.dtm}, Python {machine.python}, SQLite {machine.sqlite}, {machine.durability};"
+        " floor: the same rows and commits by bare SQLite"
+    )
+
+
+def report(figures: Sequence[Figure]) -> str:
+    """Lay figures out."""
+    rates = [figure for figure in figures if isinstance(figure, Rate)]
+    latencies = [figure for figure in figures if isinstance(figure, Latency)]
+    tables = []
+    if rates:
+        tables.append(_table(_RATE_HEADERS, map(_rate_row, rates)))
+    if latencies:
+        tables.append(_table(_LATENCY_HEADERS, map(_latency_row, latencies)))
+    return "\n\n".join(tables)
+
+
+_RATE_HEADERS = (
+    "throughput",
+    "tasks",
+    "tasks/s",
+    "floor/s",
+    "of floor",
+    "tasks/commit",
+    "server µs/task",
+    "clients µs/task",
+    "server MiB",
+)
+_LATENCY_HEADERS = ("latency", "tasks", "p50 ms", "p99 ms", "floor p50", "floor p99", "of floor")
+
+
+def _rate_row(rate: Rate) -> tuple[str, ...]:
+    return (
+        rate.name,
+        f"{rate.tasks:,}",
+        f"{rate.per_s:,.0f}",
+        f"{rate.floor_per_s:,.0f}",
+        f"{rate.per_s / rate.floor_per_s:.0%}",
+        f"{rate.tasks / rate.commits:,.0f}",
+        _whole(rate.server_us_per_task),
+        _whole(rate.workers_us_per_task),
+        _whole(None if rate.server_peak_bytes is None else rate.server_peak_bytes / _MIB),
+    )
+
+
+def _latency_row(latency: Latency) -> tuple[str, ...]:
+    return (
+        latency.name,
+        f"{latency.tasks:,}",
+        f"{latency.p50_ms:.2f}",
+        f"{latency.p99_ms:.2f}",
+        f"{latency.floor_p50_ms:.2f}",
+        f"{latency.floor_p99_ms:.2f}",
+        f"{latency.floor_p50_ms / latency.p50_ms:.0%}",
+    )
+
+
+def _whole(number: float | None) -> str:
+    return _NOT_MEASURED if number is None else f"{number:,.0f}"
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    align = ("left", *["right"] * (len(headers) - 1))
+    return tabulate(rows, headers, colalign=align, disable_numparse=True)

@@ -1,0 +1,83 @@
+"""Submits tasks from a process of its own with dtm's own producer, and may wait for their results.
+
+python -m bench.submitter ADDRESS TASKS [--follow]
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from typing import NoReturn
+
+import click
+from anyio import CapacityLimiter, create_task_group
+from msgspec import Raw
+
+from bench import texts
+from bench.process import TOP, Failed
+from dtm.cli.input import MOST_TASKS
+from dtm.cli.loop import run
+from dtm.cli.options import ADDRESS, Address
+from dtm.cli.submit import MOST_PARTS
+from dtm.client.producer import Producer
+
+TIMEOUT_S = 900.0
+
+
+def submit(address: str, tasks: int, *, follow: bool) -> float:
+    """Submit tasks number 0 to `tasks` - 1, in parts as large and as many at once as dtm-client submit does.
+
+    Returns:
+        The seconds from the first submission to the last answer; with `follow`, to the last result.
+
+    Raises:
+        Failed: an answer is missing or wrong.
+    """
+    command = [sys.executable, "-m", "bench.submitter", address, str(tasks), *(["--follow"] if follow else [])]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode:
+        raise Failed(f"the submitter failed:\n{done.stderr}")
+    return float(done.stdout)
+
+
+@click.command()
+@click.argument("address", type=ADDRESS)
+@click.argument("tasks", type=int)
+@click.option("--follow", is_flag=True)
+def main(*, address: Address, tasks: int, follow: bool) -> None:
+    """Submit tasks and print the seconds that it took."""
+    click.echo(run(lambda: _submit(address, tasks, follow=follow)))
+
+
+async def _submit(address: Address, tasks: int, *, follow: bool) -> float:
+    at_once = CapacityLimiter(MOST_PARTS)
+    async with Producer.open(address.host, address.port, chance=random.Random(), on_trouble=_give_up) as producer:
+
+        async def submit_part(numbers: range) -> None:
+            async with at_once:
+                ids = await producer.submit([texts.task(number) for number in numbers], follow=follow)
+                if follow:
+                    await _check(producer, ids, numbers)
+
+        began_s = time.perf_counter()
+        async with create_task_group() as group:
+            for first in range(0, tasks, MOST_TASKS):
+                group.start_soon(submit_part, range(first, min(first + MOST_TASKS, tasks)))
+        return time.perf_counter() - began_s
+
+
+async def _check(producer: Producer, ids: list[int], numbers: range) -> None:
+    for task_id, number in zip(ids, numbers, strict=True):
+        end = await producer.end_of(task_id)
+        if end.value != Raw(texts.result(number).encode()):
+            raise Failed(f"wanted {texts.result(number)} of {texts.payload(number)}, found {end}")
+
+
+def _give_up(reason: str) -> NoReturn:
+    raise Failed(reason)
+
+
+if __name__ == "__main__":
+    main()

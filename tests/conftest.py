@@ -1,0 +1,26 @@
+"""What all tests share: the event loop of the product, and silence."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import structlog
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Run as the programs do: uvloop where it is installed."""
+    return "asyncio", {"use_uvloop": find_spec("uvloop") is not None}
+
+
+@pytest.fixture(autouse=True)
+def _no_log() -> None:
+    """Drop what is logged, unless a test captures it."""
+    structlog.reset_defaults()
+    structlog.configure(processors=[_drop])
+
+
+def _drop(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    raise structlog.DropEvent

@@ -1,0 +1,422 @@
+"""Messages and lines: both ways, and every way that a line can be wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any, get_args
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+
+from dtm.protocol import messages
+from dtm.protocol.codec import BadLine, ErrorCode, decode_from_client, decode_from_server, encode, encode_all
+from dtm.protocol.framing import LineBuffer
+from dtm.protocol.messages import ClientMessage, Message, ServerMessage, SubmittedTask, TaskStatus
+
+Decoder = Callable[[bytes], Message]
+
+MOST = 2**63 - 1
+FAILURE = messages.Failure("ValueError", "boom", "Traceback…")
+EMPTY_TASK = SubmittedTask("add")
+FULL_TASK = SubmittedTask(
+    "add", Raw(b'{"a":[1,2.5,null]}'), "k1", priority=-(2**31), delay=0.5, run_at=1.5, max_retries=1, timeout=30.0
+)
+
+FROM_CLIENT: list[ClientMessage] = [
+    messages.Register("w1", ["add", "mul"], 4),
+    messages.Register("w1", [], 0, resume=[0, MOST]),
+    messages.Submit(-(2**63), [EMPTY_TASK]),
+    messages.Submit(MOST, [EMPTY_TASK, FULL_TASK], notify=True),
+    messages.Result(7, 8, ok=True),
+    messages.Result(7, 8, ok=True, value=Raw(b'"\\u0000\\u2028"')),
+    messages.Result(7, 8, ok=False, error=FAILURE, retry=False),
+    messages.Release(7, 8),
+    messages.Capacity(100_000),
+    messages.PingRequest(),
+    messages.PingRequest(1.5),
+    messages.PingRequest(2**70),
+    messages.PingRequest("now\U0001f4a3"),
+    messages.Query(1, [], notify=True),
+    messages.Query(1, [0, MOST]),
+    messages.Admin(1, "s", "deadletter.clear"),
+    messages.Admin(1, "s", "deadletter.clear", Raw(b'{"limit":1}')),
+    messages.Goodbye(),
+]
+FROM_SERVER: list[ServerMessage] = [
+    messages.RegisterResponse(
+        client_id=1, server="dtm", protocol=1, heartbeat_interval=10.0, heartbeat_timeout=30.0, resumed=[7], lost=[8]
+    ),
+    messages.SubmitResponse(1, [7, 8], [8]),
+    messages.Task(7, 8, "add", Raw(b"[1,2]"), 2, timeout=None),
+    messages.Task(7, 8, "add", Raw(b"null"), 0, timeout=0.5),
+    messages.ResultResponse(7, 8, "accepted", "completed"),
+    messages.ResultResponse(7, 8, "stale", None),
+    messages.TaskFinished(7, "completed", value=Raw(b"3")),
+    messages.TaskFinished(7, "completed", value=Raw(b"null")),
+    messages.TaskFinished(7, "dead", error=FAILURE),
+    messages.Cancel(7, 8),
+    messages.PingResponse(),
+    messages.PingResponse("now"),
+    messages.QueryResponse(1, [None, TaskStatus(7, "add", "pending", 0, 3)]),
+    messages.QueryResponse(1, [TaskStatus(7, "add", "completed", 0, 3, value=Raw(b"3"))]),
+    messages.QueryResponse(1, [TaskStatus(7, "add", "dead", 3, 3, error=FAILURE)]),
+    messages.AdminResponse(1, Raw(b'{"done":1,"left":0}')),
+    messages.ShuttingDown(),
+    messages.Error("bad-json", "wanted one JSON object a line"),
+    messages.Error("refused", "no", 7),
+]
+
+CASES: list[tuple[Message, Decoder]] = [
+    *((message, decode_from_client) for message in FROM_CLIENT),
+    *((message, decode_from_server) for message in FROM_SERVER),
+]
+
+NAMES = [f"{number} {type(message).__name__}" for number, (message, _) in enumerate(CASES)]
+
+every_message = pytest.mark.parametrize(("message", "decode"), CASES, ids=NAMES)
+every_decoder = pytest.mark.parametrize("decode", [decode_from_client, decode_from_server])
+
+
+def refused(decode: Decoder, line: bytes) -> BadLine:
+    """Decode a line that is no message, and give why not."""
+    with pytest.raises(BadLine) as caught:
+        decode(line)
+    return caught.value
+
+
+# --- both ways -------------------------------------------------------------------------------------------------
+
+
+@every_message
+def test_a_message_comes_back_as_it_was(message: Message, decode: Decoder) -> None:
+    """What one side writes is what the other side reads, in every field."""
+    line = encode(message)
+
+    assert decode(line.removesuffix(b"\n")) == message
+    assert encode(decode(line.removesuffix(b"\n"))) == line
+
+
+@pytest.mark.parametrize("message", [message for message, _ in CASES], ids=NAMES)
+def test_a_message_is_one_json_object_on_one_line(message: Message) -> None:
+    """A person with `nc` and a program with any JSON library can read it."""
+    line = encode(message)
+    read = json.loads(line)
+
+    assert list(LineBuffer().feed(line)) == [line[:-1]]
+    assert read["type"] == type(message).__name__
+
+
+@pytest.mark.parametrize(("union", "examples"), [(ClientMessage, FROM_CLIENT), (ServerMessage, FROM_SERVER)])
+def test_every_message_is_tried(union: Any, examples: list[Message]) -> None:
+    """A new message needs its example here."""
+    assert {type(example) for example in examples} == set(get_args(union))
+
+
+@every_message
+def test_fields_of_a_later_version_are_ignored(message: Message, decode: Decoder) -> None:
+    """An older peer understands a newer one that only adds."""
+    later = encode(message)[:-2].replace(b"{", b'{"since_v2":{"a":[1e5,"x"]},', 1) + b',"":null}'
+
+    assert decode(later) == message
+
+
+@every_message
+def test_the_order_of_the_fields_does_not_matter(message: Message, decode: Decoder) -> None:
+    """The type may come last."""
+    read = json.loads(encode(message))
+    backwards = json.dumps(dict(reversed(read.items()))).encode()
+
+    assert decode(backwards) == decode(json.dumps(read).encode())
+
+
+@every_message
+def test_neither_side_takes_the_others_messages(message: Message, decode: Decoder) -> None:
+    """A server that is sent a server's message does not follow it."""
+    other = decode_from_server if decode is decode_from_client else decode_from_client
+    error = refused(other, encode(message))
+
+    assert error.code is ErrorCode.BAD_MESSAGE
+    assert not error.is_fatal
+
+
+def test_many_messages_are_as_many_lines() -> None:
+    """One piece for one write, to be read as if each had come alone."""
+    assert encode_all(FROM_SERVER) == b"".join(map(encode, FROM_SERVER))
+    assert encode_all([]) == b""
+
+
+def test_json_that_was_written_on_several_lines_goes_out_on_one() -> None:
+    """Whoever submits a file as it is does not tear its own message apart, nor the text inside it."""
+    task = SubmittedTask("add", Raw(b'{\n  "a": "x\\ny",\r\n  "b": 1e999\n}'))
+    message = messages.Submit(1, [task])
+    line = encode(message)
+
+    assert list(LineBuffer().feed(line)) == [line[:-1]]
+    assert b'"payload":{"a":"x\\ny","b":1e999}' in line
+    assert encode_all([message, message]) == 2 * line
+
+
+@pytest.mark.parametrize(
+    ("line", "payload"),
+    [
+        (b'"payload": [1,  2]', b"[1,  2]"),
+        (b'"payload":1e999', b"1e999"),
+        (b'"payload":123456789012345678901234567890.10', b"123456789012345678901234567890.10"),
+        (b'"payload":"\\u0000\\n"', b'"\\u0000\\n"'),
+        (b'"payload":{"a":1,"a":2}', b'{"a":1,"a":2}'),
+        (b'"payload":null', b"null"),
+        (b'"x":0', b"null"),
+    ],
+)
+def test_a_payload_passes_as_it_was_written(line: bytes, payload: bytes) -> None:
+    """No number is rounded and no key dropped on the way; what is left out is null."""
+    message = decode_from_client(b'{"type":"Submit","ref":1,"tasks":[{"kind":"add",%b}]}' % line)
+
+    assert isinstance(message, messages.Submit)
+    assert bytes(message.tasks[0].payload) == payload
+
+
+# --- bad JSON: fatal -------------------------------------------------------------------------------------------
+
+BAD_JSON = {
+    "nothing": b"",
+    "a space": b" ",
+    "no JSON": b"hello",
+    "half a message": b'{"type":"Query","ref":1,"ids":[',
+    "one quote too few": b'{"type":"Goodbye}',
+    "something behind": b'{"type":"Goodbye"} {}',
+    "a comma too many": b'{"type":"Goodbye",}',
+    "single quotes": b"{'type':'Goodbye'}",
+    "a NUL": b'{"type":"Goodbye"}\0',
+    "a byte order mark": b'\xef\xbb\xbf{"type":"Goodbye"}',
+    "UTF-16": '{"type":"Goodbye"}'.encode("utf-16"),
+    "a control character in a text": b'{"type":"Query\x01","ref":1,"ids":[]}',
+    "NaN": b'{"type":"Query","ref":NaN,"ids":[]}',
+    "Infinity": b'{"type":"PingRequest","timestamp":Infinity}',
+    "NaN in a payload": b'{"type":"Submit","ref":1,"tasks":[{"kind":"a","payload":NaN}]}',
+    "a leading zero": b'{"type":"Query","ref":01,"ids":[]}',
+    "a lone surrogate": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\\ud800"}]}',
+    "a lone surrogate in a payload": b'{"type":"Submit","ref":1,"tasks":[{"kind":"a","payload":"\\ud800"}]}',
+    "half a pair": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\\ud83d\\u0041"}]}',
+    "invalid UTF-8": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\xff"}]}',
+    "a surrogate in UTF-8": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\xed\xa0\x80"}]}',
+    "an overlong slash": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\xc0\xaf"}]}',
+    "invalid UTF-8 as a type": b'{"type":"\xff"}',
+    "deep objects": b'{"a":' * 200_000,
+    "deep lists": b'{"type":"Goodbye","a":' + b"[" * 200_000,
+    "a deep payload": b'{"type":"Submit","ref":1,"tasks":[{"kind":"a","payload":' + b"[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("line", BAD_JSON.values(), ids=BAD_JSON.keys())
+def test_bad_json_ends_the_conversation(line: bytes) -> None:
+    """A peer that does not write JSON is not understood further on either."""
+    error = refused(decode_from_client, line)
+
+    assert error.code is ErrorCode.BAD_JSON
+    assert error.is_fatal
+
+
+# --- JSON, but no message: the conversation goes on ------------------------------------------------------------
+
+
+def task(**fields: object) -> dict[str, object]:
+    """A `Submit` with the reference 7 and one task."""
+    return {"type": "Submit", "ref": 7, "tasks": [{"kind": "a", **fields}]}
+
+
+def dumped(*values: tuple[str, Any]) -> dict[str, bytes]:
+    """Write the bad message of each name as a line."""
+    return {name: json.dumps(value).encode() for name, value in values}
+
+
+WITH_REF = {
+    **dumped(
+        ("an unknown type", {"type": "Nope", "ref": 7}),
+        ("a type that is no text", {"type": 7, "ref": 7}),
+        ("no type", {"ref": 7}),
+        ("a field missing", {"type": "Submit", "ref": 7}),
+        ("a list that is none", {"type": "Submit", "ref": 7, "tasks": {}}),
+        ("no tasks", {"type": "Submit", "ref": 7, "tasks": []}),
+        ("too many tasks", {"type": "Submit", "ref": 7, "tasks": [{"kind": "a"}] * 10_001}),
+        ("a task without a kind", {"type": "Submit", "ref": 7, "tasks": [{}]}),
+        ("a flag that is none", {"type": "Submit", "ref": 7, "tasks": [{"kind": "a"}], "notify": 1}),
+        ("an empty kind", task(kind="")),
+        ("a long kind", task(kind="a" * 256)),
+        ("a kind that is none", task(kind=None)),
+        ("an empty key", task(key="")),
+        ("a long key", task(key="a" * 256)),
+        ("a priority above", task(priority=2**31)),
+        ("a priority below", task(priority=-(2**31) - 1)),
+        ("a priority of 2**63", task(priority=2**63)),
+        ("a broken priority", task(priority=1.5)),
+        ("a priority that is true", task(priority=True)),
+        ("a negative delay", task(delay=-1)),
+        ("a delay of a century and a day", task(delay=(100 * 365 + 1) * 86_400)),
+        ("a delay as text", task(delay="1")),
+        ("a negative instant", task(run_at=-1)),
+        ("an instant in milliseconds", task(run_at=1_700_000_000_000)),
+        ("no retry at all", task(max_retries=0)),
+        ("too many retries", task(max_retries=10**6 + 1)),
+        ("a negative timeout", task(timeout=-0.5)),
+        ("an id of 2**63", {"type": "Query", "ref": 7, "ids": [2**63]}),
+        ("a negative id", {"type": "Query", "ref": 7, "ids": [-1]}),
+        ("a broken id", {"type": "Query", "ref": 7, "ids": [1.5]}),
+        ("too many ids", {"type": "Query", "ref": 7, "ids": [1] * 10_001}),
+        ("a secret that is none", {"type": "Admin", "ref": 7, "secret": None, "command": "x"}),
+    ),
+    "a delay of 1e999": b'{"type":"Submit","ref":7,"tasks":[{"kind":"a","delay":1e999}]}',
+    "a priority of 5,000 digits": b'{"type":"Submit","ref":7,"tasks":[{"kind":"a","priority":%b}]}' % (b"1" * 5_000),
+    "a timeout of 5,000 digits": b'{"type":"Submit","ref":7,"tasks":[{"kind":"a","timeout":%b}]}' % (b"1" * 5_000),
+}
+
+WITHOUT_REF = {
+    **dumped(
+        ("a list", []),
+        ("a number", 1),
+        ("a text", "Goodbye"),
+        ("null", None),
+        ("an object", {}),
+        ("a reference of 2**63", {"type": "Query", "ref": 2**63, "ids": []}),
+        ("a reference below -2**63", {"type": "Query", "ref": -(2**63) - 1, "ids": []}),
+        ("a reference as text", {"type": "Query", "ref": "7", "ids": []}),
+        ("a broken reference", {"type": "Query", "ref": 7.5, "ids": []}),
+        ("no reference", {"type": "Query", "ids": []}),
+        ("an empty name", {"type": "Register", "name": "", "kinds": [], "capacity": 1}),
+        ("a long name", {"type": "Register", "name": "a" * 256, "kinds": [], "capacity": 1}),
+        ("too many kinds", {"type": "Register", "name": "a", "kinds": ["a"] * 1_001, "capacity": 1}),
+        ("an empty kind of a client", {"type": "Register", "name": "a", "kinds": [""], "capacity": 1}),
+        ("a negative capacity", {"type": "Capacity", "capacity": -1}),
+        ("a huge capacity", {"type": "Capacity", "capacity": 100_001}),
+        ("an assignment of 2**63", {"type": "Release", "task_id": 1, "assignment": 2**63}),
+        ("a negative assignment", {"type": "Release", "task_id": 1, "assignment": -1}),
+        ("an ok that is none", {"type": "Result", "task_id": 1, "assignment": 1, "ok": "yes"}),
+        ("a failure as text", {"type": "Result", "task_id": 1, "assignment": 1, "ok": False, "error": "boom"}),
+        ("a timestamp with something in it", {"type": "PingRequest", "timestamp": {"a": 1}}),
+        ("a deep timestamp", {"type": "PingRequest", "timestamp": [[[[]]]]}),
+    ),
+    "two types": b'{"type":"Goodbye","type":"Capacity","capacity":1}',
+    "a timestamp of 1e999": b'{"type":"PingRequest","timestamp":1e999}',
+    "a reference of 1e999": b'{"type":"Query","ref":1e999,"ids":[]}',
+}
+
+
+@pytest.mark.parametrize("line", WITH_REF.values(), ids=WITH_REF.keys())
+def test_a_wrong_message_is_refused_under_its_reference(line: bytes) -> None:
+    """Whoever sent it can tell which of its messages it was, and goes on."""
+    error = refused(decode_from_client, line)
+
+    assert (error.code, error.ref) == (ErrorCode.BAD_MESSAGE, 7)
+    assert not error.is_fatal
+
+
+@pytest.mark.parametrize("line", WITHOUT_REF.values(), ids=WITHOUT_REF.keys())
+def test_a_wrong_message_without_a_reference_is_refused_without(line: bytes) -> None:
+    """No reference is made up, and one that is itself wrong is not echoed."""
+    error = refused(decode_from_client, line)
+
+    assert error.code is ErrorCode.BAD_MESSAGE
+    assert error.ref is UNSET
+    assert not error.is_fatal
+
+
+@every_decoder
+def test_the_refusal_says_what_was_wanted_and_what_was_found(decode: Decoder) -> None:
+    """With the place in the message, and enough of the line to know it again."""
+    assert str(refused(decode, b'{"type":"Nope"}')) == "Invalid value 'Nope' - at `$.type` in '{\"type\":\"Nope\"}'"
+    assert "wanted one JSON object a line, found 'hello'" in str(refused(decode, b"hello"))
+
+
+@pytest.mark.parametrize("line", [b"x\r\n\x1b[2J\xff\xe2\x80\xa8" + b"y" * 500, b'{"type":"' + b"z" * 500 + b'"}'])
+def test_the_refusal_quotes_a_line_safely(line: bytes) -> None:
+    """It goes into logs and to terminals, so it is short and has no line end or escape of its own."""
+    message = str(refused(decode_from_client, line))
+
+    assert message.isprintable()
+    assert len(message) < 800
+    assert "…" in message
+
+
+# --- anything at all -------------------------------------------------------------------------------------------
+
+lines = st.sampled_from([(encode(message)[:-1], decode) for message, decode in CASES])
+PIECES = [
+    b"",
+    b"null",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"9223372036854775808",
+    b"18446744073709551616",
+    b"-9223372036854775809",
+    b"9" * 5_000,
+    b'"\\ud800"',
+    b'"\\u0000"',
+    b'"\xff"',
+    b"\0",
+    b"\n",
+    b"{",
+    b"}",
+    b"[" * 2_000,
+    b'{"a":' * 2_000,
+    b'"type"',
+]
+
+
+@st.composite
+def mutants(draw: st.DrawFn) -> tuple[bytes, Decoder]:
+    """A valid line to which something happened: cut, spliced, a bit turned, a value replaced."""
+    line, decode = draw(lines)
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(line)))
+        stop = draw(st.integers(start, min(len(line), start + 12)))
+        piece = draw(st.sampled_from(PIECES) | st.binary(max_size=3) | lines.map(lambda other: other[0]))
+        line = line[:start] + piece + line[stop:]
+    return line, decode
+
+
+def _answer(decode: Decoder, line: bytes) -> Message:
+    """Decode anything, and give what comes of it: the message, or the refusal as it is sent."""
+    try:
+        return decode(line)
+    except BadLine as error:
+        return messages.Error(error.code, str(error), error.ref)
+
+
+@given(mutants())
+def test_a_damaged_line_is_a_message_or_a_refusal(mutant: tuple[bytes, Decoder]) -> None:
+    """Nothing else ever comes out of the decoder."""
+    line, decode = mutant
+    answer = _answer(decode, line)
+
+    assert encode(answer).count(b"\n") == 1
+
+
+@every_decoder
+@given(st.binary())
+@example(b"[" * 200_000)
+@example(b"9" * 5_000)
+def test_any_bytes_are_a_message_or_a_refusal(decode: Decoder, line: bytes) -> None:
+    """A stranger on the port, a web browser, a broken link: all are answered."""
+    answer = _answer(decode, line)
+
+    assert encode(answer).count(b"\n") == 1
+
+
+def _deeper(frames: int, run: Callable[[], bytes]) -> bytes:
+    return run() if frames == 0 else _deeper(frames - 1, run)
+
+
+@pytest.mark.parametrize(
+    "field", [b'"type":"PingRequest","timestamp":', b'"type":"Result","task_id":1,"assignment":2,"ok":true,"value":']
+)
+def test_what_can_be_read_can_be_written_further_down(field: bytes) -> None:
+    """However deep a value is nested: if it passes, it passes on, from wherever in the program it is sent."""
+    for nesting in range(0, 1_200, 7):
+        answer = _answer(decode_from_client, b"{%b%b%b}" % (field, b"[" * nesting, b"]" * nesting))
+
+        assert _deeper(50, partial(encode, answer)).endswith(b"}\n")

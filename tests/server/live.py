@@ -1,0 +1,243 @@
+"""A server in this process, and clients that speak the wire by hand."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio import EndOfStream, Event, create_task_group, fail_after
+from anyio.abc import SocketStream
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from dtm.server.app import StopRequest, serve
+from dtm.server.settings import Settings
+from dtm.storage.migrate import prepare
+from dtm.storage.reader import Reader, TaskHistory
+from tests.waiting import LONG_S, eventually
+
+Line = dict[str, Any]
+
+# A fiftieth of the real numbers, so that a death takes a moment.
+FAST = {
+    "heartbeat_interval_s": 0.2,
+    "heartbeat_timeout_s": 0.6,
+    "heartbeat_check_s": 0.1,
+    "reconnect_grace_s": 0.2,
+    "dispatch_check_s": 0.02,
+    "retry_backoff_s": (0.01, 0.01),
+    "shutdown_timeout_s": 30.0,
+}
+
+
+class Peer:
+    """One connection to a server; a message is a dict, as the JSON has it."""
+
+    def __init__(self, stream: SocketStream) -> None:
+        self._stream = stream
+        self._unread = b""
+        self._fences = 0
+
+    async def say(self, *messages: Line) -> None:
+        """Send messages in one piece."""
+        await self.say_bytes(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+
+    async def say_bytes(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        await self._stream.send(data)
+
+    async def hear(self) -> Line:
+        """Give the next message."""
+        with fail_after(LONG_S):
+            while b"\n" not in self._unread:
+                self._unread += await self._stream.receive()
+        line, _, self._unread = self._unread.partition(b"\n")
+        message: Line = json.loads(line)
+        return message
+
+    async def expect(self, kind: str, **fields: Any) -> Line:
+        """Give the next message, which must be of this type and have these fields."""
+        message = await self.hear()
+        found = {name: message.get(name) for name in ("type", *fields)}
+        assert found == {"type": kind, **fields}, message
+        return message
+
+    async def ask(self, message: Line) -> Line:
+        """Send a message and give what comes next."""
+        await self.say(message)
+        return await self.hear()
+
+    async def hear_all(self) -> list[Line]:
+        """Give everything up to the end of the connection."""
+        heard = []
+        try:
+            while True:
+                heard.append(await self.hear())
+        except (EndOfStream, anyio.BrokenResourceError):
+            return heard
+
+    async def settled(self) -> list[Line]:
+        """Give everything that what was said so far has set in motion.
+
+        A submission is answered by the commit that also answers what came before it, so the second one comes later
+        than anything of the first one's.
+        """
+        heard = []
+        for _ in range(2):
+            self._fences -= 1
+            await self.say({"type": "Submit", "ref": self._fences, "tasks": [{"kind": "Fence"}]})
+            while (message := await self.hear()).get("ref") != self._fences:
+                heard.append(message)
+        return heard
+
+    async def register(
+        self, *kinds: str, capacity: int = 1, name: str = "worker", resume: list[int] | None = None
+    ) -> Line:
+        """Register, and give the answer."""
+        await self.say(registration(*kinds, capacity=capacity, name=name, resume=resume))
+        return await self.expect("RegisterResponse")
+
+    async def submit(self, *tasks: Line, notify: bool = False) -> list[int]:
+        """Submit tasks, and give their ids."""
+        answer = await self.ask(submission(*tasks, notify=notify))
+        assert answer["type"] == "SubmitResponse", answer
+        ids: list[int] = answer["ids"]
+        return ids
+
+    async def query(self, *ids: int, notify: bool = False) -> list[Line | None]:
+        """Ask how tasks stand."""
+        answer = await self.ask({"type": "Query", "ref": 7, "ids": ids, "notify": notify})
+        assert answer["type"] == "QueryResponse", answer
+        tasks: list[Line | None] = answer["tasks"]
+        return tasks
+
+    async def end_input(self) -> None:
+        """Say that nothing more comes, and go on listening."""
+        await self._stream.send_eof()
+
+    async def hang_up(self) -> None:
+        """Close the connection without a word."""
+        await self._stream.aclose()
+
+
+class Live:
+    """A running server."""
+
+    def __init__(self, settings: Settings, port: int, events: list[EventDict], stop: StopRequest) -> None:
+        self.settings = settings
+        self.port = port
+        self.events = events
+        self.stop = stop
+        self.ended = Event()
+
+    @asynccontextmanager
+    async def dial(self) -> AsyncIterator[Peer]:
+        """Connect a client."""
+        async with await anyio.connect_tcp(self.settings.host, self.port) as stream:
+            yield Peer(stream)
+
+    def logged(self, event: str) -> list[EventDict]:
+        """Give what was logged under this name."""
+        return [entry for entry in self.events if entry["event"] == event]
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Look into the store."""
+        with closing(Reader.open(self.settings.db)) as reader:
+            yield reader
+
+    def history(self, task_id: int) -> TaskHistory:
+        """Tell everything about a task."""
+        with self.reader() as reader:
+            history = reader.history(task_id)
+        assert history is not None
+        return history
+
+    def state(self, task_id: int) -> tuple[str, int]:
+        """Say where a task stands, and how many of its attempts have failed."""
+        task = self.history(task_id).task
+        return task.state, task.retry_count
+
+    def log_lines(self) -> list[Line]:
+        """Read the dead-letter log."""
+        return [json.loads(line) for line in self.settings.dead_letter_log.read_text().splitlines()]
+
+
+@asynccontextmanager
+async def serving(folder: Path, **changes: Any) -> AsyncIterator[Live]:
+    """Run a server on the store in `folder` as long as the context lasts; one that fails makes the context fail."""
+    furnish(folder)
+    settings = Settings(
+        db=folder / "tasks.db", dead_letter_log=folder / "dead.log", port=0, **{**FAST, **changes}
+    )
+    stop = StopRequest(Event(), Event())
+    with capture_logs() as events:
+        async with create_task_group() as group:
+            live = Live(settings, 0, events, stop)
+
+            async def run() -> None:
+                await serve(settings, stop)
+                live.ended.set()
+
+            group.start_soon(run)
+            listening = await eventually(lambda: live.logged("listening"))
+            live.port = int(listening[0]["address"].rpartition(":")[2])
+            yield live
+            stop.drain.set()
+            stop.now.set()
+
+
+def furnish(folder: Path) -> Path:
+    """Put an empty store into `folder` if there is none; copying one is quicker than making one."""
+    path = folder / "tasks.db"
+    if not path.exists():
+        path.write_bytes(_empty_store())
+    return path
+
+
+@cache
+def _empty_store() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tasks.db"
+        prepare(path)
+        return path.read_bytes()
+
+
+def registration(
+    *kinds: str, capacity: int = 1, name: str = "worker", resume: list[int] | None = None
+) -> Line:
+    """Write a `Register`."""
+    return {"type": "Register", "name": name, "kinds": kinds, "capacity": capacity, "resume": resume or []}
+
+
+def submission(*tasks: Line, ref: int = 1, notify: bool = False) -> Line:
+    """Write a `Submit`."""
+    return {"type": "Submit", "ref": ref, "tasks": tasks, "notify": notify}
+
+
+def success(task: Line, value: Any = None) -> Line:
+    """Write the `Result` of a task that went well."""
+    return {"type": "Result", "task_id": task["task_id"], "assignment": task["assignment"], "ok": True, "value": value}
+
+
+def failure(task: Line, message: str = "boom", *, retry: bool = True) -> Line:
+    """Write the `Result` of a task that failed."""
+    return {
+        "type": "Result",
+        "task_id": task["task_id"],
+        "assignment": task["assignment"],
+        "ok": False,
+        "error": {"type": "ValueError", "message": message},
+        "retry": retry,
+    }
+
+
+def release(task: Line) -> Line:
+    """Write the `Release` of a task."""
+    return {"type": "Release", "task_id": task["task_id"], "assignment": task["assignment"]}
