@@ -80,7 +80,6 @@ async def serve(settings: Settings, stop: StopRequest) -> None:
         projector = Projector(log_reader, file)
         projector.start()
         log.info("database", path=str(settings.db), state=how, sqlite=sqlite3.sqlite_version)
-        _warn_of_old_sqlite()
         listeners = await listen(settings.host, settings.port)
         server = Server(settings, clock=clock, store=store, reader=reader, projector=projector)
         await server.run(listeners, lock, stop)
@@ -113,8 +112,7 @@ class Server:
             hub = self._hub(secret, parts)
             parts.start_soon(self._committer.run, Delivery(self._roster, self._watchers, self._projector.wake))
             parts.start_soon(self._projector.run, self._committer.note_log_position)
-            parts.start_soon(monitor.watch_due, hub, lambda: self._store.next_due_at)
-            parts.start_soon(monitor.watch_heartbeats, hub)
+            parts.start_soon(monitor.watch, hub, lambda: self._store.next_due_at)
             parts.start_soon(monitor.report_statistics, hub)
             if self._settings.demo:
                 parts.start_soon(produce, hub, random.Random())
@@ -124,6 +122,7 @@ class Server:
                         accepting.start_soon(accept_forever, listener, partial(self._connect, hub), connections)
                     lock.announce(Holder(os.getpid(), host, port, secret))
                     log.info("listening", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                    _warn_of_old_sqlite()
                     await stop.drain.wait()
                     accepting.cancel_scope.cancel()
                 for listener in listeners:

@@ -98,12 +98,17 @@ class AuditLog:
             first = tail.find(b"\n") + 1
             start, tail = start + first, tail[first:]
         last, length = _whole_part(tail)
-        if last is None and tail and not (start == 0 and tail.startswith(auditline.FIRST_BYTES)):
+        if last is None and tail and not (start == 0 and _may_be_ours(tail)):
             raise LogRefused(f"{self.path}: is not a dead-letter log; move it away or name another --dead-letter-log")
         if length < len(tail):
             os.ftruncate(descriptor, start + length)
             os.fsync(descriptor)
         return last, start + length
+
+
+def _may_be_ours(tail: bytes) -> bool:
+    # After a power cut the first lines may be there in part, or as the zeros of a sector that was never written.
+    return tail.startswith((auditline.FIRST_BYTES, b"\0"))
 
 
 def _whole_part(tail: bytes) -> tuple[str | None, int]:

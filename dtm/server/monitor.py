@@ -11,35 +11,33 @@ from dtm.core.lifecycle import State
 from dtm.server.hub import Hub
 from dtm.storage.batch import Departure, Why
 
+# A sleep that takes so much longer than asked for is no jitter: this process did not run.
+PAUSE_S = 0.5
+
 log = structlog.get_logger()
 
 
-async def watch_due(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
-    """Ask for a commit when a scheduled task falls due or a client's time to come back is over."""
-    while True:
-        await anyio.sleep(hub.settings.dispatch_check_s)
-        for departure in hub.roster.departures(hub.clock.monotonic_s()):
-            hub.committer.depart(departure)
-        due_at = next_due_at()
-        if due_at is not None and due_at <= hub.clock.now():
-            hub.committer.wake()
-
-
-async def watch_heartbeats(hub: Hub) -> None:
-    """Declare dead whoever has been silent for too long, and write down when the others were heard."""
+async def watch(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
+    """Look at the clock again and again, and see to what it says."""
     settings, clock = hub.settings, hub.clock
-    checked_s = clock.monotonic_s()
+    tick_s = min(settings.dispatch_check_s, settings.heartbeat_check_s)
+    looked_s = checked_s = clock.monotonic_s()
     while True:
-        await anyio.sleep(settings.heartbeat_check_s)
+        await anyio.sleep(tick_s)
         now_s = clock.monotonic_s()
-        # The sleep was longer than asked for because this process did not run; nobody was silent for that.
-        hub.roster.forgive(max(0.0, now_s - checked_s - settings.heartbeat_check_s))
-        for member in hub.roster.silent(now_s, settings.heartbeat_timeout_s):
-            _declare_dead(hub, member.client_id)
-        heartbeats = {m.client_id: clock.at(m.heard_s) for m in hub.roster.members if m.heard_s >= checked_s}
-        if heartbeats:
-            hub.committer.note_heartbeats(heartbeats)
-        checked_s = now_s
+        late_s = now_s - looked_s - tick_s
+        if late_s > PAUSE_S:
+            # Nobody could be heard in that time; it must not count as silence or absence.
+            log.warning("server.paused", seconds=round(late_s, 1))
+            hub.roster.forgive(late_s)
+        looked_s = now_s
+        _see_who_is_gone(hub, now_s)
+        due_at = next_due_at()
+        if due_at is not None and due_at <= clock.now():
+            hub.committer.wake()
+        if now_s - checked_s >= settings.heartbeat_check_s:
+            _check_heartbeats(hub, now_s, since_s=checked_s)
+            checked_s = now_s
 
 
 async def report_statistics(hub: Hub) -> None:
@@ -59,8 +57,17 @@ async def report_statistics(hub: Hub) -> None:
         )
 
 
-def _declare_dead(hub: Hub, client_id: int) -> None:
-    member = hub.roster.forget(client_id)
-    if member is not None:
-        hub.committer.depart(Departure(client_id, Why.SILENT))
+def _see_who_is_gone(hub: Hub, now_s: float) -> None:
+    for departure in hub.roster.departures(now_s):
+        hub.committer.depart(departure)
+
+
+def _check_heartbeats(hub: Hub, now_s: float, *, since_s: float) -> None:
+    """Declare dead whoever has been silent for too long, and write down when the others were heard."""
+    for member in hub.roster.silent(now_s, hub.settings.heartbeat_timeout_s):
+        hub.roster.forget(member.client_id)
+        hub.committer.depart(Departure(member.client_id, Why.SILENT))
         member.outlet.cut(f"client {member.name} was silent for {hub.settings.heartbeat_timeout_s:g} s")
+    heartbeats = {m.client_id: hub.clock.at(m.heard_s) for m in hub.roster.members if m.heard_s >= since_s}
+    if heartbeats:
+        hub.committer.note_heartbeats(heartbeats)

@@ -44,10 +44,10 @@ class Books:
         moves = [{"kind": kind, "state": state, "tasks": n} for (kind, state), n in self._moves.items() if n]
         if moves:
             connection.execute(_ADD_COUNTS, moves)
-        if self._events:
-            minute = now // MINUTE
-            rows = [{"minute": minute, "event": event, "times": n} for event, n in self._events.items()]
-            connection.execute(_ADD_ACTIVITY, rows)
+        minute = now // MINUTE
+        events = [{"minute": minute, "event": event, "times": n} for event, n in self._events.items() if n]
+        if events:
+            connection.execute(_ADD_ACTIVITY, events)
 
     @staticmethod
     def forget(connection: Connection, now: int) -> None:

@@ -21,6 +21,9 @@ MAX_ASSIGNED = 2_000
 MAX_ASSIGNED_CHARACTERS = 32 * 1024 * 1024
 """Bounds of one transaction, so that no commit waits for a flood; what is left over follows in the next."""
 
+# SQLite takes at most 500 SELECTs in a UNION.
+_MAX_HEADS = 250
+
 _IS_DUE = (tasks.c.state == State.SCHEDULED) & (tasks.c.run_at <= bindparam("now"))
 _DUE = select(tasks.c.id, tasks.c.kind).where(_IS_DUE).order_by(tasks.c.run_at).limit(MAX_DUE)
 _RIPE = given("id")
@@ -78,12 +81,19 @@ def _room_by_kind(seats: Sequence[Seat]) -> dict[str, int]:
 
 
 def _waiting(tx: Transaction, room: dict[str, int]) -> list[tuple[str, int]]:
-    parameters: dict[str, str | int] = {}
-    for number, (kind, most) in enumerate(room.items()):
-        parameters |= {f"kind_{number}": kind, f"most_{number}": most}
-    found = tx.connection.execute(_heads(len(room)), parameters).all()
+    kinds = list(room.items())
+    found: list[AnyRow] = []
+    for start in range(0, len(kinds), _MAX_HEADS):
+        found += _found(tx, kinds[start : start + _MAX_HEADS])
     in_order = sorted((-priority, task_id, kind) for priority, task_id, kind in found)
     return [(kind, task_id) for _, task_id, kind in in_order[:MAX_ASSIGNED]]
+
+
+def _found(tx: Transaction, kinds: Sequence[tuple[str, int]]) -> Sequence[AnyRow]:
+    parameters: dict[str, str | int] = {}
+    for number, (kind, most) in enumerate(kinds):
+        parameters |= {f"kind_{number}": kind, f"most_{number}": most}
+    return tx.connection.execute(_heads(len(kinds)), parameters).all()
 
 
 @cache

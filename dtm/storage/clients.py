@@ -103,8 +103,9 @@ def depart(tx: Transaction, departures: Sequence[Departure]) -> None:
         end(tx, [(attempt, _outcome(departure, name)) for attempt in held])
         left = [attempt.task_id for attempt in held[:MAX_NAMED]]
         row = {**client, "at": tx.now, "reason": departure.why, "left": msgspec.json.encode(left).decode()}
-        tx.connection.execute(_LEAVE, row)
-        tx.receipt.left.append(Left(departure.client_id, name, departure.why, len(held)))
+        has_left = tx.connection.execute(_LEAVE, row).rowcount
+        if has_left:
+            tx.receipt.left.append(Left(departure.client_id, name, departure.why, len(held)))
 
 
 def _outcome(departure: Departure, name: str) -> Outcome:

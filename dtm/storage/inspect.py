@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, MultipleResultsFound, NoResultFound
 
 from dtm.storage.engine import reader_engine
 from dtm.storage.errors import StoreMissing, StoreRefused
@@ -50,6 +50,8 @@ def revision_of(path: Path) -> str:
             revision: str = connection.execute(_VERSION).scalar_one()
     except DatabaseError as error:
         raise _unreadable(path, error) from error
+    except (NoResultFound, MultipleResultsFound) as error:
+        raise StoreRefused(path, f"does not say which schema it has ({error})", "restore it from a backup") from error
     if revision > REVISION:
         raise StoreRefused(
             path, f"has schema {revision}, newer than {REVISION}", "use the dtm that wrote it, or a newer one"
@@ -82,9 +84,11 @@ def _require_ours(connection: Connection, path: Path) -> None:
 def _require_whole(connection: Connection, path: Path) -> None:
     page_size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
     pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-    log = path.with_name(path.name + "-wal")
-    # Pages that are still in the write-ahead log may lie beyond the file's end.
-    if not log.exists() and path.stat().st_size < pages * page_size:
+    database = path.resolve()
+    log = database.with_name(database.name + "-wal")
+    # Pages that are still in the write-ahead log may lie beyond the file's end. The looking on made an empty one.
+    log_size = log.stat().st_size if log.exists() else 0
+    if not log_size and database.stat().st_size < pages * page_size:
         raise StoreRefused(path, "is cut short", "restore it from a backup")
 
 

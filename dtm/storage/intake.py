@@ -117,6 +117,15 @@ def _is_same_json(one: str, other: str) -> bool:
     if one == other:
         return True
     try:
-        return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
-    except msgspec.DecodeError:
-        return False  # a number that Python does not hold: only the same text is surely the same value
+        return _is_same(msgspec.json.decode(one), msgspec.json.decode(other))
+    except (msgspec.DecodeError, RecursionError):
+        return False  # a number or a depth that Python does not hold: only the same text is surely the same value
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Compare as JSON does: 1 is 1.0, and true, which Python takes for 1, is not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return one == other and isinstance(one, bool) == isinstance(other, bool)

@@ -29,8 +29,10 @@ class StoreLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._holder_path = path.with_name(path.name + ".server")
-        self._lock = FileLock(path.with_name(path.name + ".lock"), timeout=0, mode=0o600)
+        # By whatever link one comes to the database, there is one lock, and it lies beside the file itself.
+        database = Path(os.path.realpath(path))  # not resolve(), which fails where links go round in a circle
+        self._holder_path = database.with_name(database.name + ".server")
+        self._lock = FileLock(database.with_name(database.name + ".lock"), timeout=0, mode=0o600)
 
     def acquire(self, *, wait_s: float = 0.0) -> None:
         """Take the lock, at once or within `wait_s` seconds.
@@ -67,7 +69,7 @@ class StoreLock:
         """Say who announced itself last; it may have died since."""
         try:
             return msgspec.json.decode(self._holder_path.read_bytes(), type=Holder)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def release(self) -> None:

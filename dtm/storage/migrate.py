@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
@@ -65,6 +66,10 @@ def _upgrade(path: Path) -> None:
     except DatabaseError as error:
         raise StoreRefused(
             path, f"cannot be migrated ({error.orig})", "nothing was changed; mend that first"
+        ) from error
+    except CommandError as error:
+        raise StoreRefused(
+            path, f"cannot be migrated ({error})", "nothing was changed; use the dtm that wrote it"
         ) from error
     finally:
         engine.dispose()

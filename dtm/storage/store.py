@@ -64,11 +64,15 @@ class Store:
             connection = writer_engine(path).connect()
         except DatabaseError as error:
             raise StoreFailed(f"{path}: cannot be opened for writing ({error.orig})") from error
-        with _transaction(connection):
-            # What a crash left is readable but perhaps not yet on disk. This commit's fsync puts it there, before
-            # anything is answered or logged from it.
-            connection.execute(_NEXT_EPOCH)
-            sequences = _read_sequences(connection)
+        try:
+            with _transaction(connection):
+                # What a crash left is readable but perhaps not yet on disk. This commit's fsync puts it there, before
+                # anything is answered or logged from it.
+                connection.execute(_NEXT_EPOCH)
+                sequences = _read_sequences(connection)
+        except BaseException:
+            connection.close()
+            raise
         return cls(connection, sequences, policy=policy, balance=balance)
 
     @property
@@ -131,6 +135,8 @@ class Store:
         clients.hear(tx, batch.heartbeats)
         if batch.log_position is not None:
             tx.connection.execute(_SET_LOG_POSITION, {"position": batch.log_position})
+            # It comes every few seconds; often enough for this too.
+            tx.books.forget(tx.connection, now)
         claim.fall_due(tx)
         claim.assign(tx, _still_taken(batch.seats, tx.receipt.left), self._balance)
         return tx.finish(), tx.sequences
