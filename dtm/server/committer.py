@@ -118,9 +118,14 @@ class Committer:
         """Ask for a transaction even if nothing was put in: there may be tasks to give out."""
         self._wanted.set()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the open batch takes no more."""
+        return self._open.size >= MAX_OPEN_BYTES
+
     async def room(self) -> None:
         """Wait until the open batch takes more."""
-        while self._open.size >= MAX_OPEN_BYTES:
+        while self.is_full:
             await self._swapped.wait()
 
     async def delivered(self) -> None:

@@ -107,11 +107,12 @@ class Roster:
         """List the clients that are connected and have not been heard for `timeout_s`."""
         return [member for member in self._members.values() if now_s - member.heard_s >= timeout_s]
 
-    def forgive(self, pause_s: float) -> None:
-        """Do not count against anybody `pause_s` seconds in which the server itself did not run."""
+    def forgive(self, deaf_s: float, now_s: float) -> None:
+        """Do not count against anybody the last `deaf_s` seconds, in which the server could hear nobody."""
         for member in self._members.values():
-            member.heard_s += pause_s
-        self._away = {id: (deadline_s + pause_s, why) for id, (deadline_s, why) in self._away.items()}
+            # Whoever was heard since then starts from now; more would hide a death for as long as the deafness was.
+            member.heard_s = min(member.heard_s + deaf_s, now_s)
+        self._away = {id: (deadline_s + deaf_s, why) for id, (deadline_s, why) in self._away.items()}
 
     def dismiss(self, why: Why) -> list[Departure]:
         """Drop everybody."""

@@ -50,6 +50,11 @@ _LEAVE = (
     .where(clients.c.id == bindparam("client"), clients.c.left_at.is_(None))
     .values(left_at=bindparam("at"), why=bindparam("reason"), left_tasks=bindparam("left"))
 )
+_NEWER = (
+    select(clients.c.id)
+    .where(clients.c.left_at.is_(None), clients.c.name == bindparam("name"), clients.c.id > bindparam("client"))
+    .limit(1)
+)
 _NAME = select(clients.c.name).where(clients.c.id == bindparam("client"))
 _HEARD = given("id", "at")
 _HEAR = update(clients).where(clients.c.id == _HEARD.c.id).values(last_heartbeat_at=_HEARD.c.at)
@@ -101,11 +106,19 @@ def depart(tx: Transaction, departures: Sequence[Departure]) -> None:
         held = [Attempt(*row) for row in tx.connection.execute(_HELD, client)]
         name = tx.connection.execute(_NAME, client).scalar_one()
         end(tx, [(attempt, _outcome(departure, name)) for attempt in held])
+        why = departure.why
+        if why.is_death and not held and _is_back(tx, departure.client_id, name):
+            # It had nothing to name when it registered anew, and left nothing behind: nobody has died.
+            why = Why.CAME_BACK
         left = [attempt.task_id for attempt in held[:MAX_NAMED]]
-        row = {**client, "at": tx.now, "reason": departure.why, "left": msgspec.json.encode(left).decode()}
+        row = {**client, "at": tx.now, "reason": why, "left": msgspec.json.encode(left).decode()}
         has_left = tx.connection.execute(_LEAVE, row).rowcount
         if has_left:
-            tx.receipt.left.append(Left(departure.client_id, name, departure.why, len(held)))
+            tx.receipt.left.append(Left(departure.client_id, name, why, len(held)))
+
+
+def _is_back(tx: Transaction, client_id: int, name: str) -> bool:
+    return tx.connection.execute(_NEWER, {"client": client_id, "name": name}).first() is not None
 
 
 def _outcome(departure: Departure, name: str) -> Outcome:
