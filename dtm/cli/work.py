@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import socket
@@ -107,7 +108,7 @@ def work(**values: object) -> int:
     waiting; what still runs goes to another client without blame.
     """
     options = Options(**values)  # type: ignore[arg-type]
-    if options.failure_rate != options.failure_rate:
+    if math.isnan(options.failure_rate):
         raise click.BadParameter("wanted a rate from 0 to 1, found nan", param_hint="--failure-rate")
     configure_logging(options.log_format, options.log_level)
     handlers = _handlers(options)

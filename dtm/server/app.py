@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 import structlog
-from anyio import Event, create_task_group, move_on_after
+from anyio import CancelScope, Event, create_task_group, move_on_after
 from anyio.abc import SocketListener, SocketStream, TaskGroup
 from msgspec import Struct
 
@@ -82,7 +82,12 @@ async def serve(settings: Settings, stop: StopRequest) -> None:
         log.info("database", path=str(settings.db), state=how, sqlite=sqlite3.sqlite_version)
         listeners = await listen(settings.host, settings.port)
         server = Server(settings, clock=clock, store=store, reader=reader, projector=projector)
-        await server.run(listeners, lock, stop)
+        try:
+            await server.run(listeners, lock, stop)
+        finally:
+            with CancelScope(shield=True):
+                for listener in listeners:
+                    await listener.aclose()
 
 
 class Server:

@@ -6,6 +6,7 @@ Knows no database: the lines come in, and where the file stands is read from its
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ MAX_APPEND = 512 * 1024
 """Bytes written and synced at once. A crash can damage no more than this, so that a longer tail shows where it is."""
 
 _TAIL = 2 * MAX_APPEND
+
+# Whole, or torn at any byte; other programs write numbered JSON lines too.
+_BEGINNING = re.compile(auditline.FIRST_BYTES + rb'[0-9]*(?:,"at":"|,?"?a?t?"?:?\Z)')
 
 
 class LogRefused(DtmError):
@@ -108,7 +112,7 @@ class AuditLog:
 
 def _may_be_ours(tail: bytes) -> bool:
     # After a power cut the first lines may be there in part, or as the zeros of a sector that was never written.
-    return tail.startswith((auditline.FIRST_BYTES, b"\0"))
+    return tail.startswith(b"\0") or auditline.FIRST_BYTES.startswith(tail) or _BEGINNING.match(tail) is not None
 
 
 def _whole_part(tail: bytes) -> tuple[str | None, int]:

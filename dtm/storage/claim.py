@@ -13,7 +13,7 @@ from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
 from dtm.storage.receipt import Assigned
 from dtm.storage.schema import assignments, tasks
-from dtm.storage.sql import AnyRow, among, given, values
+from dtm.storage.sql import AnyRow, given, rows
 from dtm.storage.transaction import Transaction
 
 MAX_DUE = 1_000
@@ -30,8 +30,10 @@ _RIPE = given("id")
 _PROMOTE = update(tasks).where(tasks.c.id == _RIPE.c.id, tasks.c.state == State.SCHEDULED).values(state=State.PENDING)
 _NEXT_DUE = select(func.min(tasks.c.run_at)).where(tasks.c.state == State.SCHEDULED)
 
-_DETAILS = select(tasks.c.id, tasks.c.kind, tasks.c.payload, tasks.c.retry_count, tasks.c.timeout).where(
-    among(tasks.c.id, "ids")
+# From the given ids to their tasks: so the rows come in that order, and a bound leaves out the last.
+_CHOSEN = given("id")
+_DETAILS = select(tasks.c.id, tasks.c.kind, tasks.c.payload, tasks.c.retry_count, tasks.c.timeout).join_from(
+    _CHOSEN, tasks, tasks.c.id == _CHOSEN.c.id
 )
 _GIVEN = given("id", "task_id", "client_id")
 _INSERT = insert(assignments).from_select(
@@ -130,7 +132,7 @@ def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> None:
 def _details(tx: Transaction, ids: Sequence[int]) -> dict[int, AnyRow]:
     details: dict[int, AnyRow] = {}
     size = 0
-    with tx.connection.execute(_DETAILS, {"ids": values(ids)}) as found:
+    with tx.connection.execute(_DETAILS, {"rows": rows([(id,) for id in ids])}) as found:
         for row in found:
             details[row[0]] = row
             size += len(row[2])
