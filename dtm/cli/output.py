@@ -62,6 +62,10 @@ class Printer:
             _print("")
         self._judge(end)
 
+    def flush(self) -> None:
+        """Hand on what is printed so far; whoever reads a pipe may be waiting for it."""
+        sys.stdout.flush()
+
     @property
     def exit_code(self) -> int:
         """0 if every task is completed, 4 if one does not exist, else 1."""

@@ -7,11 +7,12 @@ import re
 import secrets
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 import click
-from anyio import Event, create_memory_object_stream, create_task_group
+from anyio import BrokenResourceError, Event, create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from dtm.cli.input import BadInput, Template, read_tasks
@@ -137,7 +138,8 @@ class _Submission:
             with Progress("Finished" if self._follow else "Submitted") as progress:
                 async with create_task_group() as group:
                     group.start_soon(self._print, producer, parts_out, progress)
-                    async with parts_in:
+                    # A printer that has failed says why by itself.
+                    with parts_in, suppress(BrokenResourceError):
                         async for tasks in self._tasks:
                             part = _Part(tasks)
                             progress.expect(len(tasks))
@@ -151,9 +153,13 @@ class _Submission:
     async def _print(self, producer: Producer, parts: MemoryObjectReceiveStream[_Part], progress: Progress) -> None:
         async with parts:
             async for part in parts:
-                await part.accepted.wait()
+                if not part.accepted.is_set():
+                    self._printer.flush()
+                    await part.accepted.wait()
                 for task_id in part.ids:
                     if self._follow:
+                        if not producer.has_ended(task_id):
+                            self._printer.flush()
                         self._printer.finished(await producer.end_of(task_id))
                     else:
                         self._printer.accepted(task_id)

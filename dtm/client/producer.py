@@ -115,6 +115,10 @@ class Producer:
             statuses += await self._query(ids[first : first + MOST_QUERIED], follow=follow)
         return statuses
 
+    def has_ended(self, task_id: int) -> bool:
+        """Whether `end_of` would answer at once."""
+        return task_id in self._finished
+
     async def end_of(self, task_id: int) -> TaskFinished:
         """Wait until a followed task has ended, and say how; once."""
         while task_id not in self._finished:

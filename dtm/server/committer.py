@@ -49,7 +49,6 @@ class OpenBatch:
         self.on_registered: list[Callable[[Registered | Refused], None]] = []
         self.on_submitted: list[Callable[[Submitted | Refused], None]] = []
         self.on_resolved: list[Callable[[Resolved | Refused], None]] = []
-        self.on_committed: list[Callable[[], None]] = []
 
 
 class Committer:
@@ -74,11 +73,9 @@ class Committer:
         self._open.on_registered.append(then)
         self._add()
 
-    def change(self, change: Change, then: Callable[[], None] | None = None) -> None:
+    def change(self, change: Change) -> None:
         """Note what a client takes from now on."""
         self._open.batch.changes.append(change)
-        if then is not None:
-            self._open.on_committed.append(then)
         self._add()
 
     def report(self, report: Report, reporter: Outlet) -> None:

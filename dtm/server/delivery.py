@@ -39,8 +39,6 @@ class Delivery:
             then_submitted(submitted)
         for resolved, then_resolved in zip(receipt.commands, taken.on_resolved, strict=True):
             then_resolved(resolved)
-        for then_committed in taken.on_committed:
-            then_committed()
         sent: Sent = defaultdict(list)
         self._verdicts(sent, taken, receipt.reports)
         self._tasks(sent, receipt.assigned)
