@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import structlog
-from anyio import Event, create_task_group
+from anyio import Event, create_task_group, move_on_after
 from anyio.abc import Process
 
 from dtm.core.backoff import Backoff
@@ -43,21 +43,24 @@ class Supervisor:
             group.start_soon(self._end_on, stop, now)
             async with create_task_group() as processes:
                 for command in commands:
-                    processes.start_soon(self._keep_running, command, codes)
+                    processes.start_soon(self._keep_running, command, codes, stop)
             group.cancel_scope.cancel()
         return sum(code != 0 for code in codes)
 
-    async def _keep_running(self, command: Sequence[str], codes: list[int]) -> None:
+    async def _keep_running(self, command: Sequence[str], codes: list[int], stop: Event) -> None:
         failures = 0
         while True:
             code = await self._run_once(command)
-            if self._is_stopping or code == 0:
+            if stop.is_set() or code == 0:
                 codes.append(code)
                 return
             failures += 1
             pause_s = BACKOFF.delay_s(failures, self._chance.random())
             log.error("process.died", code=code, restart_in_s=round(pause_s, 2))
-            await anyio.sleep(pause_s)
+            with move_on_after(pause_s):
+                await stop.wait()
+                codes.append(code)
+                return
 
     async def _run_once(self, command: Sequence[str]) -> int:
         process = await anyio.open_process(command, stdin=subprocess.PIPE, stdout=None, stderr=None, **_OWN_GROUP)

@@ -25,6 +25,7 @@ from dtm.client.builtin import BUILTIN, with_failures
 from dtm.client.handlers import Handlers, registry, select
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
 from dtm.client.worker import Worker, WorkerSettings
+from dtm.core.durations import format_duration
 
 log = structlog.get_logger()
 
@@ -153,7 +154,7 @@ def _command(options: Options, name: str, number: int) -> Sequence[str]:
         *("--concurrency", str(options.concurrency), "--processes", "1"),
         *("--prefetch", "auto" if options.prefetch is None else str(options.prefetch)),
         *("--failure-rate", str(options.failure_rate), *seed),
-        *("--shutdown-timeout", str(options.shutdown_timeout_s)),
+        *("--shutdown-timeout", format_duration(options.shutdown_timeout_s)),
         *("--log-format", options.log_format, "--log-level", options.log_level),
     )
 

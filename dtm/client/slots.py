@@ -41,6 +41,9 @@ class Slots:
 
     def put(self, work: Work) -> None:
         """Let `work` run as soon as a thread is free."""
+        if self._waiting.empty():
+            # It has not waited for anybody yet.
+            self._begun_s = time.perf_counter()
         self._waiting.put(work)
 
     def harvest(self) -> list[Work]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import anyio
 import structlog
@@ -53,7 +54,7 @@ class Worker:
             handlers,
             concurrency=settings.concurrency,
             prefetch=prefetch,
-            on_done=lambda: loop.call_soon_threadsafe(self._ring),
+            on_done=partial(_call, loop, self._ring),
         )
 
     async def run(self, stop: Event, now: Event) -> int:
@@ -67,13 +68,13 @@ class Worker:
             group.start_soon(self._relieve_forever)
             group.start_soon(self._connect_forever)
             await stop.wait()
-            log.info("stopping", held=len(self._workload.assignments))
+            log.info("stopping", held=self._workload.unfinished)
             self._say(self._workload.close())
             await self._finish(now)
             if self._service is not None:
                 await self._service.leave()
             group.cancel_scope.cancel()
-        return len(self._workload.assignments)
+        return self._workload.unfinished
 
     async def _finish(self, now: Event) -> None:
         async def cut_short() -> None:
@@ -120,3 +121,10 @@ class Worker:
 
     def _forget_failures(self) -> None:
         self._failures = 0
+
+
+def _call(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(ring)
+    except RuntimeError:
+        pass  # the loop has ended with the worker: nobody waits for what still ran

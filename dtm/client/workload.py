@@ -28,8 +28,9 @@ class Workload:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._slots = Slots(concurrency, on_done)
-        self._held: dict[int, Work] = {}
-        self._unheard: dict[int, Result] = {}
+        self._held: set[int] = set()
+        self._results: dict[int, Result] = {}
+        self._returned: dict[int, Release] = {}
         self._capacity = concurrency + prefetch.ahead(concurrency)
         self._is_closed = False
         self._emptied = Event()
@@ -46,13 +47,18 @@ class Workload:
 
     @property
     def assignments(self) -> list[int]:
-        """What it holds, results that nobody has acknowledged included."""
-        return list(self._held)
+        """What the server may believe to be here: what is held, and what was given back without its acknowledgement."""
+        return [*self._held, *self._returned]
 
     @property
-    def unheard(self) -> list[Result]:
-        """The results that are to be sent again on a new connection."""
-        return list(self._unheard.values())
+    def unfinished(self) -> int:
+        """How many tasks are held: those that wait, those that run, and those whose result nobody has acknowledged."""
+        return len(self._held)
+
+    @property
+    def unheard(self) -> list[Result | Release]:
+        """What is to be said again on a new connection."""
+        return [*self._results.values(), *self._returned.values()]
 
     async def emptied(self) -> None:
         """Wait until nothing is held."""
@@ -64,9 +70,9 @@ class Workload:
         """Let a task run, or give it back if none of that kind may."""
         handler = self._handlers.get(task.kind)
         if handler is None or self._is_closed:
-            return [Release(task.task_id, task.assignment)]
+            return [self._return(task.task_id, task.assignment)]
         work = Work(task.task_id, task.assignment, handler, bytes(task.payload))
-        self._held[work.assignment] = work
+        self._held.add(work.assignment)
         self._slots.put(work)
         return []
 
@@ -76,7 +82,7 @@ class Workload:
         if not finished:
             return []
         results = [_result(work) for work in finished]
-        self._unheard.update((result.assignment, result) for result in results)
+        self._results.update((result.assignment, result) for result in results)
         self._prefetch.ran(len(finished), sum(work.took_s for work in finished))
         return [*self._resize(), *results]
 
@@ -90,10 +96,7 @@ class Workload:
 
     def give_back(self) -> list[ClientMessage]:
         """Give back everything that has not begun."""
-        withdrawn = self._slots.withdraw()
-        for work in withdrawn:
-            self._drop(work.assignment)
-        return [Release(work.task_id, work.assignment) for work in withdrawn]
+        return [self._return(work.task_id, work.assignment) for work in self._slots.withdraw()]
 
     def close(self) -> list[ClientMessage]:
         """Take no more; what runs may finish."""
@@ -102,15 +105,18 @@ class Workload:
         return [Capacity(0), *self.give_back()]
 
     def answered(self, response: ResultResponse) -> None:
-        """Note that the server has heard a result."""
+        """Note that the server has heard a result, or that a task goes back."""
         if response.status == "stale" and response.assignment in self._held:
             log.warning("task.stale", task=response.task_id, assignment=response.assignment, state=response.state)
-        self._unheard.pop(response.assignment, None)
+        self._results.pop(response.assignment, None)
+        self._returned.pop(response.assignment, None)
         self._drop(response.assignment)
 
     def lost(self, assignments: Iterable[int]) -> None:
         """Forget what is no longer this worker's. What already runs goes on; its result will be stale."""
         gone = set(assignments)
+        for assignment in gone:
+            self._returned.pop(assignment, None)
         for work in self._slots.withdraw():
             if work.assignment in gone:
                 self._drop(work.assignment)
@@ -125,8 +131,14 @@ class Workload:
         self._capacity = wanted
         return [Capacity(wanted)]
 
+    def _return(self, task_id: int, assignment: int) -> Release:
+        # A connection may break on the way: the server would wait for ever for a task that is not here.
+        self._drop(assignment)
+        release = self._returned[assignment] = Release(task_id, assignment)
+        return release
+
     def _drop(self, assignment: int) -> None:
-        self._held.pop(assignment, None)
+        self._held.discard(assignment)
         if not self._held:
             self._emptied.set()
 

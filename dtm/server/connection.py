@@ -21,6 +21,7 @@ from dtm.server.outbox import Outbox, TooSlow
 from dtm.server.session import Session
 
 READ_SIZE = 256 * 1024
+SEND_DEADLINE_S = 10.0
 LAST_ANSWERS_S = 10.0
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ class Connection:
         self._stream = stream
         self._hub = hub
         self._address = _address(stream)
-        self._outbox = Outbox(on_room=hub.committer.wake)
+        self._outbox = Outbox(hub.committer.wake, send_deadline_s=SEND_DEADLINE_S)
         self._scope = anyio.CancelScope()
         self._session = Session(hub, outlet=self, address=self._address)
 

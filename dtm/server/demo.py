@@ -15,9 +15,11 @@ log = structlog.get_logger()
 
 
 async def produce(hub: Hub, chance: random.Random) -> None:
-    """Submit a built-in task every demo interval."""
+    """Submit a built-in task every demo interval, until the server drains."""
     while True:
         await anyio.sleep(hub.settings.demo_interval_s)
+        if hub.is_draining:
+            return
         number = chance.randrange(1, 10**9)
         task = chance.choice((NewTask("CheckPrime", str(number)), NewTask("HashText", f'"demo {number}"')))
         hub.committer.submit(Submission((task,)), _log)

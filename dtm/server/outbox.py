@@ -16,7 +16,8 @@ MAX_QUEUED = 64 * 1024 * 1024
 HIGH_WATER = 1024 * 1024
 """Bytes from which on the connection is not read and gets no tasks: whoever does not read is not served either."""
 
-SEND_DEADLINE_S = 10.0
+MAX_PIECE = 256 * 1024
+"""Bytes written at once, each time within the deadline: whoever reads slowly but steadily is not too slow."""
 
 
 class TooSlow(Exception):
@@ -26,8 +27,9 @@ class TooSlow(Exception):
 class Outbox:
     """What is queued for one connection."""
 
-    def __init__(self, on_room: Callable[[], None]) -> None:
+    def __init__(self, on_room: Callable[[], None], *, send_deadline_s: float) -> None:
         self._on_room = on_room
+        self._send_deadline_s = send_deadline_s
         self._lines: list[bytes] = []
         self._queued = 0
         self._filled = Event()
@@ -75,19 +77,19 @@ class Outbox:
                 continue
             data = b"".join(self._lines)
             self._lines.clear()
-            await _send(stream, data)
-            was_full = self.is_full
-            self._queued -= len(data)
-            if was_full and not self.is_full:
-                self._drained.set()
-                self._drained = Event()
-                self._on_room()
+            for start in range(0, len(data), MAX_PIECE):
+                await self._send(stream, data[start : start + MAX_PIECE])
 
-
-async def _send(stream: ByteSendStream, data: bytes) -> None:
-    try:
-        with fail_after(SEND_DEADLINE_S):
-            await stream.send(data)
-    except TimeoutError:
-        # The piece may be half written; the caller closes the connection.
-        raise TooSlow(f"{len(data):,} bytes were not taken within {SEND_DEADLINE_S:g} s") from None
+    async def _send(self, stream: ByteSendStream, piece: bytes) -> None:
+        try:
+            with fail_after(self._send_deadline_s):
+                await stream.send(piece)
+        except TimeoutError:
+            # The piece may be half written; the caller closes the connection.
+            raise TooSlow(f"{len(piece):,} bytes were not taken within {self._send_deadline_s:g} s") from None
+        was_full = self.is_full
+        self._queued -= len(piece)
+        if was_full and not self.is_full:
+            self._drained.set()
+            self._drained = Event()
+            self._on_room()

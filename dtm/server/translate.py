@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.framing import MAX_VALUE
-from dtm.protocol.messages import SubmittedTask
+from dtm.protocol.messages import ClientMessage, SubmittedTask
 from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Submission, Success
 
 MICROSECONDS = 1_000_000
@@ -30,6 +30,11 @@ class _Arguments(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _COMMANDS: dict[str, type[Reprocess | Clear]] = {"deadletter.reprocess": Reprocess, "deadletter.clear": Clear}
+
+
+def refusal(code: ErrorCode, reason: str, message: ClientMessage) -> messages.Error:
+    """Give the answer to a message that nothing was done of."""
+    return messages.Error(code, reason, getattr(message, "ref", UNSET))
 
 
 def submission(message: messages.Submit) -> Submission:

@@ -16,7 +16,7 @@ from dtm.core import auditline, retry
 from dtm.core.lifecycle import Event, State, next_state
 from dtm.storage.batch import Failed, Failure, Released, Success
 from dtm.storage.receipt import Ended, Retried
-from dtm.storage.schema import assignments, clients, dead_letters, tasks
+from dtm.storage.schema import assignments, clients, dead_letters, is_in, tasks
 from dtm.storage.sql import among, given
 from dtm.storage.transaction import Transaction
 
@@ -64,7 +64,7 @@ def _fenced_update(**changes: Any) -> Update:
         .where(
             tasks.c.id == _GIVEN.c.task_id,
             tasks.c.assignment_id == _GIVEN.c.assignment_id,
-            tasks.c.state == State.ASSIGNED,
+            is_in(State.ASSIGNED),
         )
         .values(assignment_id=None, **changes)
     )

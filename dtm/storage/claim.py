@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, insert, literal_column, select, union_all, update
+from sqlalchemy import Select, bindparam, func, insert, select, union_all, update
 from sqlalchemy.sql.selectable import CompoundSelect
 
 from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
 from dtm.storage.receipt import Assigned
-from dtm.storage.schema import assignments, tasks
+from dtm.storage.schema import assignments, is_in, tasks
 from dtm.storage.sql import AnyRow, given, rows
 from dtm.storage.transaction import Transaction
 
@@ -24,11 +24,11 @@ MAX_ASSIGNED_CHARACTERS = 32 * 1024 * 1024
 # SQLite takes at most 500 SELECTs in a UNION.
 _MAX_HEADS = 250
 
-_IS_DUE = (tasks.c.state == State.SCHEDULED) & (tasks.c.run_at <= bindparam("now"))
+_IS_DUE = is_in(State.SCHEDULED) & (tasks.c.run_at <= bindparam("now"))
 _DUE = select(tasks.c.id, tasks.c.kind).where(_IS_DUE).order_by(tasks.c.run_at).limit(MAX_DUE)
 _RIPE = given("id")
-_PROMOTE = update(tasks).where(tasks.c.id == _RIPE.c.id, tasks.c.state == State.SCHEDULED).values(state=State.PENDING)
-_NEXT_DUE = select(func.min(tasks.c.run_at)).where(tasks.c.state == State.SCHEDULED)
+_PROMOTE = update(tasks).where(tasks.c.id == _RIPE.c.id, is_in(State.SCHEDULED)).values(state=State.PENDING)
+_NEXT_DUE = select(func.min(tasks.c.run_at)).where(is_in(State.SCHEDULED))
 
 # From the given ids to their tasks: so the rows come in that order, and a bound leaves out the last.
 _CHOSEN = given("id")
@@ -41,7 +41,7 @@ _INSERT = insert(assignments).from_select(
 )
 _ASSIGN = (
     update(tasks)
-    .where(tasks.c.id == _GIVEN.c.task_id, tasks.c.state == State.PENDING)
+    .where(tasks.c.id == _GIVEN.c.task_id, is_in(State.PENDING))
     .values(state=State.ASSIGNED, assignment_id=_GIVEN.c.id)
 )
 
@@ -108,7 +108,7 @@ def _heads(kinds: int) -> CompoundSelect[Any] | Select[Any]:
 def _head(number: int) -> Select[Any]:
     return (
         select(tasks.c.priority, tasks.c.id, tasks.c.kind)
-        .where(tasks.c.kind == bindparam(f"kind_{number}"), tasks.c.state == literal_column("'pending'"))
+        .where(tasks.c.kind == bindparam(f"kind_{number}"), is_in(State.PENDING))
         .order_by(tasks.c.priority.desc(), tasks.c.id)
         .limit(bindparam(f"most_{number}"))
     )

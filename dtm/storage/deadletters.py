@@ -10,7 +10,7 @@ from dtm.core import auditline
 from dtm.core.lifecycle import Event, State, next_state
 from dtm.storage.batch import Clear, Reprocess, Selection
 from dtm.storage.receipt import Resolved
-from dtm.storage.schema import assignments, dead_letters, tasks
+from dtm.storage.schema import assignments, dead_letters, is_in, tasks
 from dtm.storage.sql import AnyRow, among, given, those, values
 from dtm.storage.transaction import Transaction
 
@@ -20,11 +20,11 @@ MAX_CHARACTERS = 32 * 1024 * 1024
 _GIVEN = given("id")
 _REPROCESS = (
     update(tasks)
-    .where(tasks.c.id == _GIVEN.c.id, tasks.c.state == State.DEAD)
+    .where(tasks.c.id == _GIVEN.c.id, is_in(State.DEAD))
     .values(state=next_state(State.DEAD, Event.REPROCESS), retry_count=0, finished_at=None, run_at=None)
 )
 _DELETE_ATTEMPTS = delete(assignments).where(among(assignments.c.task_id, "ids"))
-_DELETE = delete(tasks).where(tasks.c.id.in_(select(_GIVEN.c.id)), tasks.c.state == State.DEAD)
+_DELETE = delete(tasks).where(tasks.c.id.in_(select(_GIVEN.c.id)), is_in(State.DEAD))
 _SETTLED = given("id", "resolution")
 _RESOLVE = (
     update(dead_letters)

@@ -13,12 +13,14 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
     MetaData,
     Table,
     Text,
+    literal_column,
     text,
 )
 
@@ -64,6 +66,16 @@ tasks = Table(
     sqlite_autoincrement=True,
     sqlite_strict=True,
 )
+
+
+def is_in(state: str) -> ColumnElement[bool]:
+    """Say that a task is in `state`, in the words of the partial indexes.
+
+    Written into the statement: as a parameter it would make SQLite prepare the statement anew at each run, to see
+    whether such an index fits this time.
+    """
+    return tasks.c.state == literal_column(f"'{state}'")
+
 
 claim_index = Index(
     "ix_tasks_claim",

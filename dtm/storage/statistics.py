@@ -12,7 +12,7 @@ from dtm.core.lifecycle import State
 from dtm.storage.batch import DEATHS
 from dtm.storage.books import KEPT_MINUTES, MINUTE
 from dtm.storage.reader import Reader
-from dtm.storage.schema import activity, assignments, audit, clients, counts, meta, tasks
+from dtm.storage.schema import activity, assignments, audit, clients, counts, is_in, meta, tasks
 from dtm.storage.sql import AnyRow, AnySelect, among, values
 
 WINDOWS_MINUTES = (1, 5, 60)
@@ -102,7 +102,7 @@ _COUNTS = (
     .where(counts.c.tasks != 0)
     .order_by(counts.c.kind, counts.c.state)
 )
-_NEXT_DUE = select(func.min(tasks.c.run_at)).where(tasks.c.state == State.SCHEDULED)
+_NEXT_DUE = select(func.min(tasks.c.run_at)).where(is_in(State.SCHEDULED))
 _LOG_LAG = select(func.coalesce(select(func.max(audit.c.seq)).scalar_subquery(), 0) - meta.c.log_position)
 _MINUTES = (
     select(activity.c.event, func.sum(activity.c.times))
@@ -113,7 +113,7 @@ _MINUTES = (
 
 def _oldest() -> AnySelect:
     """Step from priority to priority through the claim index, and look at the first task of each."""
-    pending = tasks.c.state == State.PENDING
+    pending = is_in(State.PENDING)
 
     def highest(*conditions: Any) -> Any:
         return select(func.max(tasks.c.priority)).where(pending, *conditions).scalar_subquery()

@@ -22,13 +22,14 @@ from sqlalchemy.exc import (
 
 from dtm.core.auditline import FIRST_PREV, digest
 from dtm.core.balance import Balance, Seat
+from dtm.core.lifecycle import State
 from dtm.storage import claim, clients, deadletters, intake, reports
 from dtm.storage.batch import Batch
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreBusy, StoreFailed
 from dtm.storage.inspect import require_current
 from dtm.storage.receipt import Left, Receipt, Refused
-from dtm.storage.schema import assignments, audit, meta, tasks
+from dtm.storage.schema import assignments, audit, is_in, meta, tasks
 from dtm.storage.transaction import Policy, Sequences, Transaction
 
 # What one item's content can cause; its neighbours in the batch are sound.
@@ -38,7 +39,7 @@ _NEXT_EPOCH = update(meta).values(epoch=meta.c.epoch + 1)
 _SET_LOG_POSITION = update(meta).values(log_position=bindparam("position"))
 _LAST_LINE = select(audit.c.seq, audit.c.line).order_by(audit.c.seq.desc()).limit(1)
 _LAST_NUMBER = text("SELECT seq FROM sqlite_sequence WHERE name = :table")
-_NEXT_DUE = select(func.min(tasks.c.run_at)).where(tasks.c.state == "scheduled")
+_NEXT_DUE = select(func.min(tasks.c.run_at)).where(is_in(State.SCHEDULED))
 
 
 class Store:

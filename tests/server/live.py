@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio import EndOfStream, Event, create_task_group, fail_after
+import msgspec
+from anyio import Event, create_task_group
 from anyio.abc import SocketStream
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -20,67 +21,27 @@ from dtm.server.app import StopRequest, serve
 from dtm.server.settings import Settings
 from dtm.storage.migrate import prepare
 from dtm.storage.reader import Reader, TaskHistory
-from tests.waiting import LONG_S, eventually
-
-Line = dict[str, Any]
+from tests.waiting import eventually
+from tests.wire import Line, Wire
 
 # A fiftieth of the real numbers, so that a death takes a moment.
-FAST = {
-    "heartbeat_interval_s": 0.2,
-    "heartbeat_timeout_s": 0.6,
-    "heartbeat_check_s": 0.1,
-    "reconnect_grace_s": 0.2,
-    "dispatch_check_s": 0.02,
-    "retry_backoff_s": (0.01, 0.01),
-    "shutdown_timeout_s": 30.0,
-}
+FAST = Settings(
+    port=0,
+    heartbeat_interval_s=0.2,
+    heartbeat_timeout_s=0.6,
+    heartbeat_check_s=0.1,
+    reconnect_grace_s=0.2,
+    dispatch_check_s=0.02,
+    retry_backoff_s=(0.01, 0.01),
+)
 
 
-class Peer:
-    """One connection to a server; a message is a dict, as the JSON has it."""
+class Peer(Wire):
+    """One connection to a server."""
 
     def __init__(self, stream: SocketStream) -> None:
-        self._stream = stream
-        self._unread = b""
+        super().__init__(stream)
         self._fences = 0
-
-    async def say(self, *messages: Line) -> None:
-        """Send messages in one piece."""
-        await self.say_bytes(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
-
-    async def say_bytes(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        await self._stream.send(data)
-
-    async def hear(self) -> Line:
-        """Give the next message."""
-        with fail_after(LONG_S):
-            while b"\n" not in self._unread:
-                self._unread += await self._stream.receive()
-        line, _, self._unread = self._unread.partition(b"\n")
-        message: Line = json.loads(line)
-        return message
-
-    async def expect(self, kind: str, **fields: Any) -> Line:
-        """Give the next message, which must be of this type and have these fields."""
-        message = await self.hear()
-        found = {name: message.get(name) for name in ("type", *fields)}
-        assert found == {"type": kind, **fields}, message
-        return message
-
-    async def ask(self, message: Line) -> Line:
-        """Send a message and give what comes next."""
-        await self.say(message)
-        return await self.hear()
-
-    async def hear_all(self) -> list[Line]:
-        """Give everything up to the end of the connection."""
-        heard = []
-        try:
-            while True:
-                heard.append(await self.hear())
-        except (EndOfStream, anyio.BrokenResourceError):
-            return heard
 
     async def settled(self) -> list[Line]:
         """Give everything that what was said so far has set in motion.
@@ -117,14 +78,6 @@ class Peer:
         tasks: list[Line | None] = answer["tasks"]
         return tasks
 
-    async def end_input(self) -> None:
-        """Say that nothing more comes, and go on listening."""
-        await self._stream.send_eof()
-
-    async def hang_up(self) -> None:
-        """Close the connection without a word."""
-        await self._stream.aclose()
-
 
 class Live:
     """A running server."""
@@ -135,6 +88,18 @@ class Live:
         self.events = events
         self.stop = stop
         self.ended = Event()
+        self._scope = anyio.CancelScope()
+
+    async def run(self) -> None:
+        """Serve."""
+        with self._scope:
+            await serve(self.settings, self.stop)
+        self.ended.set()
+
+    async def kill(self) -> None:
+        """End it without an orderly end: nobody is told anything, and nothing more is written."""
+        self._scope.cancel()
+        await self.ended.wait()
 
     @asynccontextmanager
     async def dial(self) -> AsyncIterator[Peer]:
@@ -172,20 +137,13 @@ class Live:
 @asynccontextmanager
 async def serving(folder: Path, **changes: Any) -> AsyncIterator[Live]:
     """Run a server on the store in `folder` as long as the context lasts; one that fails makes the context fail."""
-    furnish(folder)
-    settings = Settings(
-        db=folder / "tasks.db", dead_letter_log=folder / "dead.log", port=0, **{**FAST, **changes}
-    )
+    files = {"db": furnish(folder), "dead_letter_log": folder / "dead.log"}
+    settings = msgspec.structs.replace(FAST, **files, **changes)
     stop = StopRequest(Event(), Event())
     with capture_logs() as events:
         async with create_task_group() as group:
             live = Live(settings, 0, events, stop)
-
-            async def run() -> None:
-                await serve(settings, stop)
-                live.ended.set()
-
-            group.start_soon(run)
+            group.start_soon(live.run)
             listening = await eventually(lambda: live.logged("listening"))
             live.port = int(listening[0]["address"].rpartition(":")[2])
             yield live
@@ -209,9 +167,7 @@ def _empty_store() -> bytes:
         return path.read_bytes()
 
 
-def registration(
-    *kinds: str, capacity: int = 1, name: str = "worker", resume: list[int] | None = None
-) -> Line:
+def registration(*kinds: str, capacity: int = 1, name: str = "worker", resume: list[int] | None = None) -> Line:
     """Write a `Register`."""
     return {"type": "Register", "name": name, "kinds": kinds, "capacity": capacity, "resume": resume or []}
 

@@ -20,7 +20,7 @@ PING = b'{"type":"PingRequest","timestamp":1}\n'
         b'{"type":"PingRequest"',
         b'{"type":"PingRequest","timestamp":"\\ud800"}',
         b'{"type":"PingRequest","timestamp":"\xff"}',
-        b'{"type":"PingRequest","timestamp":' + b"[" * 200_000,
+        b'{"type":"Submit","ref":1,"tasks":[{"kind":"A","payload":' + b"[" * 200_000,
     ],
     ids=["word", "empty", "nan", "torn", "surrogate", "latin-1", "deep"],
 )
@@ -151,7 +151,7 @@ async def test_a_workers_message_needs_a_registration(peer: Peer, message: dict[
     assert (await peer.register("A"))["resumed"] == []
 
 
-@pytest.mark.parametrize("timestamp", [None, 0, -1.5, "now", [1, {"a": None}], 2**70, "a\0b"])
+@pytest.mark.parametrize("timestamp", [None, 0, -1.5, "now", 2**70, "a\0b"])
 async def test_a_ping_comes_back_as_it_is(peer: Peer, timestamp: object) -> None:
     """Without a registration too."""
     await peer.say({"type": "PingRequest", "timestamp": timestamp})

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dtm.storage.schema import clients
-from tests.server.live import Line, Live, Peer, failure, registration, release, serving, submission, success
+from tests.server.live import Live, Peer, failure, registration, release, serving, submission, success
 from tests.waiting import eventually
+from tests.wire import Line
 
 NOBODYS = {"task_id": 999, "assignment": 999}
 
@@ -41,7 +42,7 @@ async def test_a_registration_is_answered_with_what_a_worker_needs(peer: Peer) -
 
 async def test_a_task_travels_whole(peer: Peer) -> None:
     """Kind, payload and timeout arrive as they were submitted, and the assignment has a number of its own."""
-    payload = {"text": "ä€😀\\ \"\n\0", "number": 12345678901234567890123, "nothing": None, "list": [1.5, [], {}]}
+    payload = {"text": 'ä€😀\\ "\n\0', "number": 12345678901234567890123, "nothing": None, "list": [1.5, [], {}]}
     await peer.register("Ä kind", "Plain", capacity=2)
     ids = await peer.submit({"kind": "Ä kind", "payload": payload, "timeout": 1.5}, {"kind": "Plain"})
 
@@ -172,11 +173,12 @@ async def test_how_often_a_task_is_tried(peer: Peer, task: Line, say: Any, failu
     """Its own bound counts, and the worker's word that another try is in vain."""
     await peer.register("A")
     await peer.submit({"kind": "A", **task})
+    states = []
     for _ in range(failures):
         await peer.say(say(await peer.expect("Task")))
-        last = await peer.expect("ResultResponse", status="accepted")
+        states.append((await peer.expect("ResultResponse", status="accepted"))["state"])
 
-    assert last["state"] == "dead"
+    assert states == ["scheduled"] * (failures - 1) + ["dead"]
 
 
 async def test_a_release_blames_nobody(live: Live, peer: Peer) -> None:

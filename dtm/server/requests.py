@@ -1,0 +1,103 @@
+"""A connection's part as a producer or an operator: it submits, asks and commands.
+
+Knows no bytes and no SQL, and decides nothing about tasks.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+from msgspec import Raw
+
+from dtm.core.lifecycle import ENDED
+from dtm.protocol import messages
+from dtm.protocol.codec import ErrorCode
+from dtm.protocol.framing import MAX_LINE
+from dtm.server import translate
+from dtm.server.delivery import notice, wire_failure, wire_value
+from dtm.server.hub import Hub
+from dtm.server.roster import Outlet
+from dtm.server.translate import Unacceptable, refusal
+from dtm.storage.reader import TaskRow
+from dtm.storage.receipt import Refused, Resolved, Submitted
+
+
+class Requests:
+    """What one connection asks for, and the answers."""
+
+    def __init__(self, hub: Hub, *, outlet: Outlet) -> None:
+        self._hub = hub
+        self._outlet = outlet
+        self._has_left = False
+
+    def leave(self) -> None:
+        """Note that the connection is gone."""
+        self._has_left = True
+        self._hub.watchers.forget(self._outlet)
+
+    def submit(self, message: messages.Submit) -> None:
+        """Have tasks taken in, and answer once they are on disk."""
+        if self._hub.is_draining:
+            raise Unacceptable(ErrorCode.SHUTTING_DOWN, "the server is shutting down; submit again later")
+        submission = translate.submission(message)
+        self._hub.committer.submit(submission, lambda answer: self._submitted(message, answer))
+
+    async def query(self, message: messages.Query) -> None:
+        """Tell how tasks stand."""
+        if message.notify:
+            # Before the look: whatever ends in between is told twice rather than never.
+            self._hub.watchers.watch(self._outlet, message.ids)
+        tasks = await self._hub.lookup.tasks(message.ids)
+        for id, task in zip(message.ids, tasks, strict=True):
+            if task is None or task.state in ENDED:
+                self._hub.watchers.unwatch(self._outlet, id)
+        response = messages.QueryResponse(message.ref, [None if task is None else _status(task) for task in tasks])
+        if len(msgspec.json.encode(response)) > MAX_LINE:
+            raise Unacceptable(
+                ErrorCode.RESPONSE_TOO_LARGE, "the answer is longer than a line may be; ask for fewer ids"
+            )
+        self._outlet.send([response])
+
+    def admin(self, message: messages.Admin) -> None:
+        """Have an operator's command carried out."""
+        if not hmac.compare_digest(message.secret.encode(), self._hub.secret.encode()):
+            raise Unacceptable(ErrorCode.FORBIDDEN, "wanted this server's admin secret")
+        command = translate.command(message)
+        self._hub.committer.command(command, lambda answer: self._resolved(message, answer))
+
+    def _submitted(self, message: messages.Submit, answer: Submitted | Refused) -> None:
+        if isinstance(answer, Refused):
+            code = ErrorCode.KEY_CONFLICT if answer.is_conflict else ErrorCode.REFUSED
+            self._outlet.send([refusal(code, answer.reason, message)])
+            return
+        self._outlet.send([messages.SubmitResponse(message.ref, answer.ids, answer.duplicates)])
+        if message.notify and not self._has_left:
+            self._hub.watchers.watch(self._outlet, answer.ids)
+            if answer.duplicates:
+                self._hub.background(self._tell_of_ended, answer.duplicates)
+
+    async def _tell_of_ended(self, ids: list[int]) -> None:
+        for task in await self._hub.lookup.tasks(ids):
+            if task is not None and task.state in ENDED:
+                self._hub.watchers.unwatch(self._outlet, task.id)
+                self._outlet.send([notice(task.id, task.state, task.result, task.failure)])
+
+    def _resolved(self, message: messages.Admin, answer: Resolved | Refused) -> None:
+        if isinstance(answer, Refused):
+            self._outlet.send([refusal(ErrorCode.REFUSED, answer.reason, message)])
+        else:
+            result = Raw(msgspec.json.encode({"done": answer.done, "left": answer.left}))
+            self._outlet.send([messages.AdminResponse(message.ref, result)])
+
+
+def _status(task: TaskRow) -> messages.TaskStatus:
+    return messages.TaskStatus(
+        task_id=task.id,
+        kind=task.kind,
+        state=task.state,
+        retry_count=task.retry_count,
+        max_retries=task.max_retries,
+        value=wire_value(task.result),
+        error=wire_failure(task.failure),
+    )

@@ -1,0 +1,182 @@
+"""The outbox: order, bounds, and peers that do not read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio import Semaphore, create_task_group, move_on_after, wait_all_tasks_blocked
+from anyio.abc import ByteSendStream
+
+from dtm.protocol.messages import Message, PingResponse
+from dtm.server.outbox import HIGH_WATER, MAX_QUEUED, Outbox, TooSlow
+from tests.waiting import LONG_S
+
+MEBIBYTE = 1024 * 1024
+PIECE = 64 * 1024
+
+
+class Wire(ByteSendStream):
+    """A peer that takes `PIECE` bytes whenever it is told to, and notes what it has taken."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self._takes = Semaphore(0)
+
+    def take(self, times: int = 1) -> None:
+        """Take so many times `PIECE` bytes more."""
+        for _ in range(times):
+            self._takes.release()
+
+    @property
+    def timestamps(self) -> list[object]:
+        """Say which messages have arrived whole."""
+        return [json.loads(line)["timestamp"] for line in b"".join(self.pieces).splitlines()]
+
+    async def send(self, item: bytes) -> None:
+        """Wait until all of it is taken."""
+        for _ in range(0, len(item), PIECE):
+            await self._takes.acquire()
+        self.pieces.append(item)
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+@asynccontextmanager
+async def writing(outbox: Outbox, wire: Wire) -> AsyncIterator[None]:
+    """Let the outbox write as long as the context lasts."""
+    async with create_task_group() as group:
+        group.start_soon(outbox.write_to, wire)
+        yield
+        group.cancel_scope.cancel()
+
+
+def boxed(on_room: Callable[[], None] = lambda: None, *, send_deadline_s: float = LONG_S) -> tuple[Outbox, Wire]:
+    """Make an outbox and the peer that it writes to."""
+    return Outbox(on_room, send_deadline_s=send_deadline_s), Wire()
+
+
+def pongs(*timestamps: int | str) -> list[Message]:
+    """Make messages that can be told apart."""
+    return [PingResponse(timestamp) for timestamp in timestamps]
+
+
+def of_size(size: int) -> list[Message]:
+    """Make a message of about so many bytes."""
+    return pongs("x" * size)
+
+
+async def test_messages_arrive_in_order_and_many_at_a_time() -> None:
+    """What is queued while a piece is written makes up the next one."""
+    outbox, wire = boxed()
+    async with writing(outbox, wire):
+        outbox.put(pongs(1))
+        await wait_all_tasks_blocked()
+        outbox.put(pongs(2, 3))
+        outbox.put(pongs(4))
+        wire.take(2)
+        await wait_all_tasks_blocked()
+
+        assert wire.timestamps == [1, 2, 3, 4]
+        assert len(wire.pieces) == 2
+
+
+async def test_closing_writes_what_is_queued_and_ends() -> None:
+    """Also if it is closed before anything was written, and if nothing is queued."""
+    outbox, wire = boxed()
+    outbox.put(pongs(1, 2))
+    outbox.close()
+    wire.take(5)
+    await outbox.write_to(wire)
+    await outbox.write_to(wire)
+
+    assert wire.timestamps == [1, 2]
+
+
+async def test_a_writer_that_waits_is_ended_by_closing() -> None:
+    """It does not wait for another message."""
+    outbox, wire = boxed()
+    async with create_task_group() as group:
+        group.start_soon(outbox.write_to, wire)
+        await wait_all_tasks_blocked()
+        outbox.close()
+
+
+async def test_above_the_mark_it_is_full_until_the_peer_has_read() -> None:
+    """Once, when there is room again, whoever gives out tasks is told."""
+    rooms: list[bool] = []
+    outbox, wire = boxed(lambda: rooms.append(outbox.is_full))
+    outbox.put(of_size(HIGH_WATER - 100))
+    found = [outbox.is_full]
+    outbox.put(of_size(100))
+    assert [*found, outbox.is_full] == [False, True]
+    async with writing(outbox, wire):
+        with move_on_after(0.02) as patience:
+            await outbox.room()
+        assert patience.cancelled_caught
+        wire.take(100)
+        await outbox.room()
+        await wait_all_tasks_blocked()
+
+    assert rooms == [False]
+
+
+async def test_a_little_traffic_wakes_nobody() -> None:
+    """Only a peer that was behind makes a difference when it has read."""
+    rooms: list[None] = []
+    outbox, wire = boxed(lambda: rooms.append(None))
+    wire.take(3)
+    async with writing(outbox, wire):
+        for number in range(3):
+            outbox.put(pongs(number))
+            await wait_all_tasks_blocked()
+        await outbox.room()
+
+    assert (wire.timestamps, rooms) == ([0, 1, 2], [])
+
+
+def test_more_than_the_bound_is_not_queued() -> None:
+    """Memory is bounded for each peer; it is told how much waits."""
+    outbox, _ = boxed()
+    for _ in range(MAX_QUEUED // MEBIBYTE - 1):
+        outbox.put(of_size(MEBIBYTE - 1_000))
+
+    with pytest.raises(TooSlow, match="bytes wait to be read"):
+        outbox.put(of_size(3 * MEBIBYTE))
+
+
+async def test_what_was_read_makes_room_below_the_bound() -> None:
+    """A peer that reads is never too slow, however much it is sent in all."""
+    outbox, wire = boxed()
+    wire.take(9_999)
+    async with writing(outbox, wire):
+        for _ in range(2 * MAX_QUEUED // MEBIBYTE):
+            outbox.put(of_size(MEBIBYTE))
+            await outbox.room()
+
+
+async def test_a_peer_that_takes_nothing_is_given_up() -> None:
+    """After the deadline."""
+    outbox, wire = boxed(send_deadline_s=0.05)
+    outbox.put(pongs(1))
+
+    with pytest.raises(TooSlow, match=r"not taken within 0\.05 s"):
+        await outbox.write_to(wire)
+
+
+async def test_a_peer_that_reads_slowly_but_steadily_is_not_given_up() -> None:
+    """The deadline is for a piece, not for all that waits: 8 MiB may take a while on a thin line."""
+    outbox, wire = boxed(send_deadline_s=0.5)
+    for _ in range(8):
+        outbox.put(of_size(MEBIBYTE))
+    async with writing(outbox, wire):
+        with anyio.fail_after(10):
+            while outbox.is_full:
+                await anyio.sleep(0.01)
+                wire.take()
+
+    assert len(b"".join(wire.pieces)) > 6 * MEBIBYTE
