@@ -19,6 +19,7 @@ Output = Literal["table", "json"]
 
 # The store's numbers have 64 bits.
 _HIGHEST_ID = 2**63 - 1
+_MOST_DIGITS = 19
 # What is listed is held in memory, payloads and all.
 _HIGHEST_LIMIT = 1_000_000
 
@@ -39,7 +40,8 @@ class TaskId(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Give the number of its digits."""
         text = str(value)
-        if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST_ID):
+        # Python reads no more than 4,300 digits; no id has more than 19.
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) <= _HIGHEST_ID):
             self.fail(f"wanted the id of a task, a whole number from 0 up, found {text!a}", param, ctx)
         return int(text)
 

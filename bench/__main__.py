@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -43,6 +44,8 @@ class Run(Struct, frozen=True):
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too, as JSON.")
 def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path | None) -> None:
     """Measure dtm with real programs on a real disk; by default everything: submit, drain, together, latency."""
+    # As Ctrl-C does: what was started ends with this.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine = this_machine()
     click.echo(heading(machine))
     figures = [figure for name in names or BENCHMARKS for figure in _measure(name, folder, tasks)]

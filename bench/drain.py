@@ -5,11 +5,12 @@ The clock runs from the first assignment to the last result, as the database dat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import floor, ledger, submitter
 from bench.figures import Rate, us_per_task
+from bench.process import Process
 from bench.server import Server, running_server
 from bench.workers import running_workers
 
@@ -30,7 +31,7 @@ def _drain(folder: Path, tasks: int, clients: int) -> Rate:
         before = server.process.usage()
         with running_workers(server.address, folder, count=clients) as workers:
             workers_before = [worker.usage() for worker in workers]
-            _await_completed(server, tasks)
+            _await_completed(server, workers, tasks)
             after, workers_after = server.process.usage(), [worker.usage() for worker in workers]
     with ledger.reading(server.db) as connection:
         ledger.require_completed(connection, tasks)
@@ -50,10 +51,12 @@ def _drain(folder: Path, tasks: int, clients: int) -> Rate:
     )
 
 
-def _await_completed(server: Server, tasks: int) -> None:
+def _await_completed(server: Server, workers: Sequence[Process], tasks: int) -> None:
     with ledger.reading(server.db) as connection:
-        server.process.wait_for(
-            lambda: True if ledger.completed(connection) == tasks else None,
-            f"complete {tasks:,} tasks",
-            timeout_s=TIMEOUT_S,
-        )
+
+        def look() -> bool | None:
+            for worker in workers:
+                worker.require_running()
+            return True if ledger.completed(connection) == tasks else None
+
+        server.process.wait_for(look, f"complete {tasks:,} tasks", timeout_s=TIMEOUT_S)

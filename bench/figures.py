@@ -47,8 +47,8 @@ class Latency(Struct, frozen=True, kw_only=True, tag="latency"):
 Figure = Rate | Latency
 
 
-def latency(name: str, took_s: Sequence[float], floor_s: Sequence[float]) -> Latency:
-    """Sum up measured times."""
+def summary(name: str, took_s: Sequence[float], floor_s: Sequence[float]) -> Latency:
+    """Sum up the seconds that tasks took one by one."""
     return Latency(
         name=name,
         tasks=len(took_s),

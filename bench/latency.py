@@ -11,7 +11,7 @@ from typing import NoReturn
 from msgspec import Raw
 
 from bench import floor, ledger, texts
-from bench.figures import Latency, latency
+from bench.figures import Latency, summary
 from bench.process import Failed
 from bench.server import running_server
 from bench.wire import Wire
@@ -39,9 +39,14 @@ def _to_result(name: str, folder: Path, tasks: int) -> Latency:
     with ledger.reading(server.db) as connection:
         ledger.require_completed(connection, tasks)
         commits = ledger.commits(connection)
-    # Each task takes two: one takes it in and gives it out, one takes its result.
-    commits_s = floor.replay(folder, commits)
-    return latency(name, took_s, [sum(pair) for pair in zip(commits_s[::2], commits_s[1::2], strict=True)])
+    floor_s: list[float] = []
+    for commit, commit_s in zip(commits, floor.replay(folder, commits), strict=True):
+        # A task's first commit takes it in and gives it out; the next takes its result.
+        if commit.created:
+            floor_s.append(commit_s)
+        else:
+            floor_s[-1] += commit_s
+    return summary(name, took_s, floor_s)
 
 
 async def _await_results(address: Address, tasks: int) -> list[float]:
@@ -63,8 +68,8 @@ def _to_pick_up(name: str, folder: Path, tasks: int) -> Latency:
     with ledger.reading(server.db) as connection:
         ledger.require_completed(connection, tasks)
         commits = ledger.commits(connection)
-    commits_s = zip(commits, floor.replay(folder, commits), strict=True)
-    return latency(name, took_s, [time_s for commit, time_s in commits_s if commit.created])
+    floor_s = zip(commits, floor.replay(folder, commits), strict=True)
+    return summary(name, took_s, [commit_s for commit, commit_s in floor_s if commit.created])
 
 
 def _pick_up(producer: Wire, worker: Wire, number: int) -> float:

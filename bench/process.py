@@ -74,12 +74,20 @@ class Process:
         """
         deadline_s = time.monotonic() + timeout_s
         while (found := look()) is None:
-            if self._child.poll() is not None:
-                raise Failed(f"wanted {self._log.stem} to {what}, but it has ended:\n{self._log.read_text()}")
+            self.require_running()
             if time.monotonic() > deadline_s:
                 raise Failed(f"wanted {self._log.stem} to {what} within {timeout_s:g} s:\n{self._log.read_text()}")
             time.sleep(LOOK_S)
         return found
+
+    def require_running(self) -> None:
+        """See that the program is still there.
+
+        Raises:
+            Failed: it has ended.
+        """
+        if self._child.poll() is not None:
+            raise Failed(f"wanted {self._log.stem} to run, but it has ended:\n{self._log.read_text()}")
 
     def usage(self) -> Usage | None:
         """Say what the program has used so far; None where there is no Linux to ask."""

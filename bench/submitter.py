@@ -36,7 +36,10 @@ def submit(address: str, tasks: int, *, follow: bool) -> float:
         Failed: an answer is missing or wrong.
     """
     command = [sys.executable, "-m", "bench.submitter", address, str(tasks), *(["--follow"] if follow else [])]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"wanted the submitter to end within {TIMEOUT_S:g} s") from error
     if done.returncode:
         raise Failed(f"the submitter failed:\n{done.stderr}")
     return float(done.stdout)

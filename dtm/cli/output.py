@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from typing import Literal
 
@@ -15,6 +17,9 @@ from dtm.protocol.messages import Failure, TaskFinished
 OutputFormat = Literal["text", "json"]
 MISSING = "missing"
 EXIT_NOT_FOUND = 4
+
+# Control characters but the tab, and Unicode's own line ends.
+_BREAKS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class _Line(Struct, frozen=True):
@@ -92,13 +97,18 @@ def _line(end: TaskFinished) -> _Line:
 
 def _bare(value: Raw | UnsetType) -> str:
     text = "" if value is UNSET else bytes(value).decode()
-    return msgspec.json.decode(text, type=str) if text.startswith('"') else text
+    return _in_one_line(msgspec.json.decode(text, type=str)) if text.startswith('"') else text
 
 
 def _reason(error: Failure | UnsetType) -> str:
     if error is UNSET:
         return "no reason is known"
-    return f"{error.type}: {error.message}" if error.message else error.type
+    return _in_one_line(f"{error.type}: {error.message}" if error.message else error.type)
+
+
+def _in_one_line(text: str) -> str:
+    """Write a text that would break its line, or command the terminal, as JSON."""
+    return json.dumps(text) if _BREAKS.search(text) else text
 
 
 def _print(line: str) -> None:

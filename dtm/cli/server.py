@@ -34,6 +34,12 @@ def _above_zero(_: click.Context, option: click.Parameter, value: float) -> floa
     return value
 
 
+def _from_above_zero(_: click.Context, __: click.Parameter, value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] == 0:
+        raise click.BadParameter("wanted durations above 0; doubled, 0 stays 0")
+    return value
+
+
 def _backoff() -> str:
     first_s, last_s = _DEFAULT.retry_backoff_s
     return f"{format_duration(first_s)}..{format_duration(last_s)}"
@@ -62,6 +68,7 @@ def _backoff() -> str:
     type=DURATION_RANGE,
     default=_backoff(),
     help="First and longest wait before a failed task is tried again; doubles in between.",
+    callback=_from_above_zero,
 )
 @setting(
     "--balance",

@@ -7,7 +7,7 @@ import re
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
@@ -86,6 +86,8 @@ def submit(**values: Any) -> int:
     payload, file = values["payload"], values["file"]
     if (payload is None) == (file is None):
         raise click.UsageError("wanted either a PAYLOAD (- reads lines from standard input) or --file FILE")
+    if values["key"] == "":
+        raise click.UsageError("wanted a --key that is not empty; leave it out for new tasks")
     template = Template(
         kind=values["kind"],
         is_json=values["is_json"],
@@ -94,9 +96,11 @@ def submit(**values: Any) -> int:
         delay=values["delay"],
         max_retries=values["max_retries"],
     )
-    tasks = _one(template, payload) if file is None and payload != "-" else read_tasks(_open(file), template)
     printer = Printer(values["output"])
-    run(lambda: _Submission(tasks, printer, follow=values["wait"]).run(values["server"]))
+    with ExitStack() as stack:
+        is_one = file is None and payload != "-"
+        tasks = _one(template, payload) if is_one else read_tasks(stack.enter_context(_opened(file)), template)
+        run(lambda: _Submission(tasks, printer, follow=values["wait"]).run(values["server"]))
     return printer.exit_code
 
 
@@ -104,11 +108,12 @@ async def _one(template: Template, payload: str) -> Tasks:
     yield [template.task(payload.encode("utf-8", "surrogateescape"), template.key)]
 
 
-def _open(path: Path | None) -> BinaryIO:
+def _opened(path: Path | None) -> AbstractContextManager[BinaryIO]:
     if path is None or str(path) == "-":
-        return sys.stdin.buffer
+        return nullcontext(sys.stdin.buffer)
     try:
-        return path.open("rb")
+        # Unbuffered: a buffer could not be closed while a thread waits for a pipe to fill it.
+        return path.open("rb", buffering=0)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -5,6 +5,7 @@ The caller holds the store's lock.
 
 from __future__ import annotations
 
+import errno
 import os
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -44,25 +45,29 @@ def prepare(path: Path) -> str:
 def _create(path: Path) -> None:
     # Built under another name: a crash on the way leaves no half store at `path`.
     draft = path.with_name(path.name + ".new")
+    log, *others = (draft.with_name(draft.name + end) for end in ("-wal", "-shm", "-journal"))
     try:
-        for leftover in (draft, *(draft.with_name(draft.name + end) for end in ("-wal", "-shm", "-journal"))):
+        for leftover in (draft, log, *others):
             leftover.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        _upgrade(draft)
+        _migrate(draft)
+        if log.exists():
+            # Closing merges the log into the file, and says nothing when the disk is too full for that.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         _sync(draft)
         draft.rename(path)
         _sync(path.parent)
     except OSError as error:
         raise StoreRefused(
-            path, f"cannot be created ({error.strerror})", "check that its folder exists and may be written"
+            path, f"cannot be created ({error.strerror})", "check that its folder exists, may be written and has room"
         ) from error
+    except DatabaseError as error:
+        raise StoreRefused(path, f"cannot be created ({error.orig})", "check the disk, and that it has room") from error
 
 
 def _upgrade(path: Path) -> None:
-    engine = writer_engine(path)
     try:
-        with engine.begin() as connection:
-            _run_migrations(connection)
+        _migrate(path)
     except DatabaseError as error:
         raise StoreRefused(
             path, f"cannot be migrated ({error.orig})", "nothing was changed; mend that first"
@@ -71,6 +76,13 @@ def _upgrade(path: Path) -> None:
         raise StoreRefused(
             path, f"cannot be migrated ({error})", "nothing was changed; use the dtm that wrote it"
         ) from error
+
+
+def _migrate(path: Path) -> None:
+    engine = writer_engine(path)
+    try:
+        with engine.begin() as connection:
+            _run_migrations(connection)
     finally:
         engine.dispose()
 

@@ -1,0 +1,141 @@
+"""Output: one line a task on standard output, reasons on standard error, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from msgspec import UNSET, Raw
+
+from dtm.cli.output import MISSING, Printer, TroubleOnce
+from dtm.protocol.messages import Failure, TaskFinished
+
+BOOM = Failure("ValueError", "boom", "Traceback …")
+
+
+def completed(value: Any) -> TaskFinished:
+    """Make the end of a task that went well."""
+    return TaskFinished(7, "completed", Raw(json.dumps(value).encode()))
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("text", "text"),
+        ("", ""),
+        ("ä€😀", "ä€😀"),
+        ("a\tb", "a\tb"),
+        (True, "true"),
+        (None, "null"),
+        (12345678901234567890123, "12345678901234567890123"),
+        (1.5, "1.5"),
+        ({"a": [1, "x"]}, '{"a": [1, "x"]}'),
+    ],
+)
+def test_a_result_is_printed_bare(capsys: pytest.CaptureFixture[str], value: Any, line: str) -> None:
+    """A text without its quotes, everything else as JSON."""
+    printer = Printer("text")
+    printer.finished(completed(value))
+
+    assert capsys.readouterr() == (f"{line}\n", "")
+    assert printer.exit_code == 0
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "with\r\nreturn", "bell\x07 and \x1b[31mred", "line\u2028separator"])
+def test_a_result_is_one_line_whatever_it_holds(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """So that lines and tasks pair, and a terminal shows what there is; as JSON it is exact."""
+    Printer("text").finished(completed(text))
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == text
+
+
+def test_a_dead_task_leaves_its_line_empty_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines and tasks still pair."""
+    printer = Printer("text")
+    printer.finished(TaskFinished(7, "dead", error=BOOM))
+    printer.finished(TaskFinished(8, "dead", error=Failure("ClientDied")))
+    printer.finished(TaskFinished(9, "dead"))
+
+    assert capsys.readouterr() == (
+        "\n\n\n",
+        "task 7 died: ValueError: boom\ntask 8 died: ClientDied\ntask 9 died: no reason is known\n",
+    )
+    assert printer.exit_code == 1
+
+
+def test_a_reason_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the handler's exception says."""
+    Printer("text").finished(TaskFinished(7, "dead", error=Failure("E", "two\nlines \x1b[31m")))
+
+    assert capsys.readouterr().err == 'task 7 died: "E: two\\nlines \\u001b[31m"\n'
+
+
+def test_a_task_that_has_not_ended_prints_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says where it stands."""
+    printer = Printer("text")
+    printer.finished(TaskFinished(7, "assigned"))
+
+    assert capsys.readouterr() == ("", "task 7 has not ended: it is assigned\n")
+    assert printer.exit_code == 1
+
+
+def test_a_missing_task_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever became of the others."""
+    printer = Printer("text")
+    printer.finished(TaskFinished(7, "dead", error=BOOM))
+    printer.finished(TaskFinished(8, MISSING))
+    printer.finished(completed(1))
+
+    assert capsys.readouterr().err.endswith("task 8: there is no such task\n")
+    assert printer.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (completed([1]), {"id": 7, "state": "completed", "result": [1], "error": None}),
+        (
+            TaskFinished(7, "completed", Raw(b'"a\\nb"')),
+            {"id": 7, "state": "completed", "result": "a\nb", "error": None},
+        ),
+        (
+            TaskFinished(7, "dead", UNSET, BOOM),
+            {
+                "id": 7,
+                "state": "dead",
+                "result": None,
+                "error": {"type": "ValueError", "message": "boom", "traceback": "Traceback …"},
+            },
+        ),
+        (TaskFinished(7, "pending"), {"id": 7, "state": "pending", "result": None, "error": None}),
+        (TaskFinished(7, MISSING), {"id": 7, "state": "missing", "result": None, "error": None}),
+    ],
+)
+def test_json_says_everything_on_one_line(
+    capsys: pytest.CaptureFixture[str], end: TaskFinished, expected: dict[str, Any]
+) -> None:
+    """For every state the same fields."""
+    Printer("json").finished(end)
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == expected
+    assert list(json.loads(line)) == ["id", "state", "result", "error"]
+
+
+def test_an_accepted_task_is_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or an object with it."""
+    Printer("text").accepted(7)
+    Printer("json").accepted(7)
+
+    assert capsys.readouterr().out == '7\n{"id":7}\n'
+
+
+def test_trouble_is_told_once_a_break(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not once a try."""
+    tell = TroubleOnce()
+    for reason in ("closed", "refused", "refused", "refused", "closed"):
+        tell(reason)
+
+    assert capsys.readouterr().err == "closed; trying again\nrefused; trying again\nclosed; trying again\n"

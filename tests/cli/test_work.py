@@ -1,0 +1,177 @@
+"""dtm-client work: its options, and its processes, for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio import fail_after
+from anyio.abc import Process
+
+from dtm.cli.work import Options, _commands, _handlers, work
+from tests.cli.site import Terminal
+from tests.server.live import Live, serving
+from tests.waiting import LONG_S, eventually
+
+posix_only = pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+
+
+# Options.
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--concurrency", "0"), "0 is not in the range"),
+        (("--processes", "0"), "0 is not in the range"),
+        (("--prefetch", "-1"), "wanted auto or a number from 0 to 10,000, found '-1'"),
+        (("--prefetch", "many"), "wanted auto or a number from 0 to 10,000, found 'many'"),
+        (("--prefetch", "10001"), "wanted auto or a number"),
+        (("--failure-rate", "1.1"), "1.1 is not in the range"),
+        (("--failure-rate", "nan"), "wanted a rate from 0 to 1, found nan"),
+        (("--shutdown-timeout", "soon"), "wanted a duration"),
+        (("--server", "nowhere"), "add a port"),
+        (("--log-level", "loud"), "'loud' is not one of"),
+        (("extra",), "unexpected extra argument"),
+    ],
+)
+def test_a_bad_option_is_refused(terminal: Terminal, words: tuple[str, ...], complaint: str) -> None:
+    """As wrong usage, before anything is connected."""
+    outcome = terminal.run("work", *words)
+
+    assert outcome.code == 2
+    assert complaint in outcome.err
+
+
+def test_a_kind_that_no_handler_runs_is_refused(terminal: Terminal) -> None:
+    """With those there are."""
+    outcome = terminal.run("work", "--kinds", "HashText,CheckPrimes")
+
+    assert outcome.code == 1
+    assert "no handler runs the kind 'CheckPrimes'; the kinds known here are: CheckPrime, HashText" in outcome.err
+
+
+def options(**changes: Any) -> Options:
+    """Read a command line of defaults, and change some of them."""
+    with work.make_context("work", []) as context:
+        return Options(**{**context.params, **changes})
+
+
+def test_the_defaults_are_those_of_a_first_try() -> None:
+    """One process, as many threads as there are CPUs, a server on this machine."""
+    found = options()
+
+    assert (str(found.server), found.processes, found.concurrency) == ("127.0.0.1:12345", 1, os.cpu_count())
+    assert (found.prefetch, found.failure_rate, found.kinds, found.until_eof) == (None, 0.0, None, False)
+
+
+def test_kinds_are_kept_in_their_order() -> None:
+    """Blanks around them do not matter."""
+    assert list(_handlers(options(kinds="HashText , CheckPrime"))) == ["HashText", "CheckPrime"]
+    assert list(_handlers(options(kinds="HashText", failure_rate=0.5))) == ["HashText"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"kinds": "HashText", "concurrency": 3, "prefetch": 7, "shutdown_timeout_s": 1.5},
+        {"prefetch": 0, "failure_rate": 1e-7, "seed": -5, "shutdown_timeout_s": 0.00001},
+        {"log_format": "json", "log_level": "debug", "shutdown_timeout_s": 100 * 365 * 86_400.0},
+    ],
+)
+def test_each_process_gets_the_options_of_the_whole(changes: dict[str, Any]) -> None:
+    """Whatever they are; only name and seed are its own, so that they do not fail in step."""
+    whole = options(name="w", processes=3, **changes)
+    found = []
+    for command in _commands(whole):
+        assert command[:4] == (sys.executable, "-m", "dtm.cli.client", "work")
+        with work.make_context("work", list(command[4:])) as context:
+            found.append(Options(**context.params))
+
+    assert [one.name for one in found] == ["w-1", "w-2", "w-3"]
+    assert {one.processes for one in found} == {1}
+    assert all(one.until_eof for one in found)
+    if whole.seed is not None:
+        assert [one.seed for one in found] == [whole.seed + number for number in (1, 2, 3)]
+    for field in ("server", "kinds", "concurrency", "prefetch", "failure_rate", "log_format", "log_level"):
+        assert {getattr(one, field) for one in found} == {getattr(whole, field)}
+    assert {one.shutdown_timeout_s for one in found} == {whole.shutdown_timeout_s}
+
+
+# Real processes.
+
+
+@asynccontextmanager
+async def started(live: Live, *words: str) -> AsyncIterator[Process]:
+    """Run `dtm-client work` as long as the context lasts."""
+    command = [sys.executable, "-m", "dtm.cli.client", "work", "--server", f"127.0.0.1:{live.port}", "--name", "w"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DTM_")}
+    async with await anyio.open_process([*command, *words], env=environment, stdin=None, stderr=None) as process:
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def registered(live: Live, count: int) -> list[str]:
+    """Wait until so many workers have been let in, and give their names."""
+    await eventually(lambda: len(live.logged("client.register")) >= count, within_s=2 * LONG_S)
+    return [event["name"] for event in live.logged("client.register")]
+
+
+def children(pid: int) -> list[int]:
+    """Say which processes a process has started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_worker_that_is_told_to_stop_says_goodbye(tmp_path: Path, number: signal.Signals) -> None:
+    """And ends well."""
+    async with serving(tmp_path) as live, started(live, "--kinds", "HashText", "--concurrency", "3") as process:
+        assert await registered(live, 1) == ["w"]
+        assert live.logged("client.register")[0]["kinds"] == ["HashText"]
+        process.send_signal(number)
+        with fail_after(LONG_S):
+            assert await process.wait() == 0
+
+        await eventually(lambda: live.logged("client.left"))
+        assert [event["why"] for event in live.logged("client.left")] == ["goodbye"]
+
+
+@posix_only
+async def test_two_processes_are_two_workers(tmp_path: Path) -> None:
+    """One that is killed is started again and takes up its name; told to stop, both say goodbye."""
+    async with serving(tmp_path) as live, started(live, "--processes", "2", "--concurrency", "1") as process:
+        assert sorted(await registered(live, 2)) == ["w-1", "w-2"]
+        victim, survivor = children(process.pid)
+        os.kill(victim, signal.SIGKILL)
+        names = await registered(live, 3)
+        assert names[2] in ("w-1", "w-2")
+        assert survivor in children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        with fail_after(LONG_S):
+            assert await process.wait() == 0
+
+        await eventually(lambda: len([e for e in live.logged("client.left") if e["why"] == "goodbye"]) == 2)
+
+
+@posix_only
+async def test_processes_do_not_outlive_the_one_that_started_them(tmp_path: Path) -> None:
+    """Even if that was killed: the end of their input tells them, and they leave in good order."""
+    async with serving(tmp_path) as live, started(live, "--processes", "2", "--concurrency", "1") as process:
+        await registered(live, 2)
+        orphans = children(process.pid)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+        await eventually(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in orphans))
+        assert sorted(event["why"] for event in live.logged("client.left")) == ["goodbye", "goodbye"]

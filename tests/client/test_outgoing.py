@@ -1,0 +1,147 @@
+"""What is to be said on one connection: in order, and nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio import create_task_group, fail_after, wait_all_tasks_blocked
+from msgspec import Raw
+
+from dtm.client.link import Link, LinkLost
+from dtm.client.outgoing import MOST_AT_ONCE, Outgoing, ping_forever
+from dtm.protocol.messages import PingRequest, Submit, SubmittedTask
+from tests.client.scripted import listening
+from tests.wire import Wire
+
+
+@asynccontextmanager
+async def linked() -> AsyncIterator[tuple[Link, Wire]]:
+    """Connect to a server that a test speaks for."""
+    async with listening() as server:
+        link = await Link.open(server.host, server.port)
+        try:
+            async with server.accept() as wire:
+                yield link, wire
+        finally:
+            await link.close()
+
+
+@asynccontextmanager
+async def sending(outgoing: Outgoing, link: Link) -> AsyncIterator[None]:
+    """Let a queue be sent as long as the context lasts."""
+    async with create_task_group() as group:
+        group.start_soon(outgoing.send_over, link)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def timestamps(wire: Wire, count: int) -> list[object]:
+    """Hear so many pings, and give what tells them apart."""
+    return [(await wire.expect("PingRequest"))["timestamp"] for _ in range(count)]
+
+
+async def test_messages_are_sent_in_the_order_they_were_queued() -> None:
+    """Before and after the sending began, more than fit into one write."""
+    outgoing = Outgoing()
+    count = 2 * MOST_AT_ONCE + 10
+    outgoing.put(map(PingRequest, range(MOST_AT_ONCE + 5)))
+    async with linked() as (link, wire), sending(outgoing, link):
+        outgoing.put(map(PingRequest, range(MOST_AT_ONCE + 5, count)))
+
+        assert await timestamps(wire, count) == list(range(count))
+
+
+async def test_what_is_queued_during_a_send_is_sent_too() -> None:
+    """A long write waits for its reader; meanwhile whatever comes queues up behind it."""
+    outgoing = Outgoing()
+    async with linked() as (link, wire), sending(outgoing, link):
+        big = SubmittedTask("A", Raw(b'"' + b"x" * 900_000 + b'"'))
+        outgoing.put([Submit(ref, [big]) for ref in range(30)])
+        for number in range(5):
+            await wait_all_tasks_blocked()
+            outgoing.put([PingRequest(number)])
+        for ref in range(30):
+            await wire.expect("Submit", ref=ref)
+
+        assert await timestamps(wire, 5) == [0, 1, 2, 3, 4]
+
+
+async def test_flushed_waits_until_everything_is_sent() -> None:
+    """Also what is queued while it waits; at once if nothing is."""
+    outgoing = Outgoing()
+    with fail_after(10):
+        await outgoing.flushed()
+        async with linked() as (link, wire), create_task_group() as group:
+            outgoing.put(map(PingRequest, range(3_000)))
+            group.start_soon(outgoing.flushed)
+            await wait_all_tasks_blocked()
+            outgoing.put([PingRequest("last")])
+            async with sending(outgoing, link):
+                await outgoing.flushed()
+                heard = await timestamps(wire, 3_001)
+
+    assert heard[-1] == "last"
+
+
+async def test_a_broken_connection_ends_the_sending() -> None:
+    """With the reason."""
+    outgoing = Outgoing()
+
+    async def send_to_nobody() -> None:
+        async with linked() as (link, wire):
+            await wire.hang_up()
+            async with sending(outgoing, link):
+                while True:
+                    outgoing.put([PingRequest("x" * 100_000)])
+                    await anyio.sleep(0.001)
+
+    with fail_after(10), pytest.raises(ExceptionGroup) as failed:
+        await send_to_nobody()
+    assert failed.group_contains(LinkLost)
+
+
+async def test_pings_show_that_this_side_lives() -> None:
+    """In the rhythm that was asked for."""
+    outgoing = Outgoing()
+    async with linked() as (link, wire), sending(outgoing, link), create_task_group() as group:
+
+        async def ping() -> None:
+            await ping_forever(link, outgoing, interval_s=0.02, timeout_s=10)
+
+        group.start_soon(ping)
+        with fail_after(5):
+            heard = await timestamps(wire, 5)
+        group.cancel_scope.cancel()
+
+    assert all(isinstance(timestamp, float) for timestamp in heard)
+
+
+async def test_a_server_that_says_nothing_is_lost() -> None:
+    """Its answers to the pings are the sign that it lives."""
+    outgoing = Outgoing()
+    async with linked() as (link, _):
+        with fail_after(5), pytest.raises(LinkLost, match=r"the server was silent for 0\.1 s"):
+            await ping_forever(link, outgoing, interval_s=0.02, timeout_s=0.1)
+
+
+async def test_a_server_that_answers_is_not_lost() -> None:
+    """Whatever it says counts."""
+    outgoing = Outgoing()
+    async with linked() as (link, wire), sending(outgoing, link), create_task_group() as group:
+
+        async def ping() -> None:
+            await ping_forever(link, outgoing, interval_s=0.02, timeout_s=0.3)
+
+        async def listen() -> None:
+            while True:
+                await link.receive()
+
+        group.start_soon(ping)
+        group.start_soon(listen)
+        for _ in range(40):
+            await wire.expect("PingRequest")
+            await wire.say({"type": "PingResponse", "timestamp": None})
+        group.cancel_scope.cancel()

@@ -1,0 +1,430 @@
+"""The worker, against a server that a test speaks for."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from anyio import Event, create_task_group, fail_after
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from dtm.client.handlers import Handler, registry
+from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
+from dtm.client.slots import Work
+from dtm.client.worker import Worker, WorkerSettings
+from tests.client.gates import Gate
+from tests.client.scripted import Scripted, admission, free_port, listening, task, verdict, welcome
+from tests.waiting import LONG_S, eventually, in_the_end
+from tests.wire import Line, Wire
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A gate that is open at the end."""
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Scripted]:
+    """A server that listens."""
+    async with listening() as server:
+        yield server
+
+
+class Working:
+    """A running worker."""
+
+    def __init__(self, worker: Worker, events: list[EventDict]) -> None:
+        self.worker = worker
+        self.events = events
+        self.stop = Event()
+        self.now = Event()
+        self.left_over: int | None = None
+
+    async def run(self) -> None:
+        """Work."""
+        self.left_over = await self.worker.run(self.stop, self.now)
+
+    async def ended(self) -> int:
+        """Wait for its end, and give how many tasks it left over."""
+        await eventually(lambda: self.left_over is not None)
+        assert self.left_over is not None
+        return self.left_over
+
+    def logged(self, event: str) -> list[EventDict]:
+        """Give what was logged under this name."""
+        return [entry for entry in self.events if entry["event"] == event]
+
+
+@asynccontextmanager
+async def working(
+    port: int,
+    gate: Gate | None = None,
+    *,
+    concurrency: int = 1,
+    prefetch: Prefetch | None = None,
+    shutdown_timeout_s: float = LONG_S,
+) -> AsyncIterator[Working]:
+    """Let a worker run as long as the context lasts."""
+    handlers = registry(Handler("Echo", lambda payload: payload), *([gate.handler] if gate else []))
+    settings = WorkerSettings(
+        host=Scripted.host, port=port, name="w", concurrency=concurrency, shutdown_timeout_s=shutdown_timeout_s
+    )
+    worker = Worker(settings, handlers, prefetch or FixedPrefetch(3), random.Random(1))
+    with capture_logs() as events:
+        found = Working(worker, events)
+        async with create_task_group() as group:
+            group.start_soon(found.run)
+            yield found
+            group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def served(server: Scripted, **fields: Any) -> AsyncIterator[Wire]:
+    """Let the worker in, and take what it says first."""
+    async with server.accept() as wire:
+        await welcome(wire, **fields)
+        await wire.expect("Capacity")
+        yield wire
+
+
+def result(assignment: int, value: Any = None) -> Line:
+    """Say what a `Result` must have."""
+    return {"task_id": 10 * assignment, "assignment": assignment, "ok": True, "value": value}
+
+
+# At work.
+
+
+async def test_it_registers_and_runs_what_comes(server: Scripted) -> None:
+    """With its name, its kinds, and how many tasks it wants to hold."""
+    async with working(server.port, concurrency=2), server.accept() as wire:
+        registration = await welcome(wire)
+        assert registration == {"type": "Register", "name": "w", "kinds": ["Echo"], "capacity": 5, "resume": []}
+        await wire.expect("Capacity", capacity=5)
+        for assignment in (1, 2):
+            await wire.say(task(assignment, payload=[assignment]))
+            await wire.expect("Result", **result(assignment, [assignment]))
+
+
+async def test_it_pings_while_every_slot_computes(server: Scripted, gate: Gate) -> None:
+    """In the server's rhythm; otherwise it would count as dead."""
+    async with working(server.port, gate), served(server, interval_s=0.02) as wire:
+        await wire.say(task(1, "Gate"))
+        await eventually(lambda: gate.waiting)
+
+        for _ in range(5):
+            await wire.expect("PingRequest")
+        gate.open()
+        while (message := await wire.hear())["type"] == "PingRequest":
+            pass
+        assert message["type"] == "Result"
+
+
+async def test_pure_python_does_not_keep_it_from_pinging(server: Scripted) -> None:
+    """The interpreter takes turns; only C code that keeps its lock could."""
+    stop = False
+
+    def spin(_: object) -> None:
+        while not stop:
+            pass
+
+    settings = WorkerSettings(host=server.host, port=server.port, name="w", concurrency=2, shutdown_timeout_s=1)
+    worker = Worker(settings, registry(Handler("Spin", spin)), FixedPrefetch(0), random.Random(1))
+    try:
+        async with create_task_group() as group:
+            group.start_soon(worker.run, Event(), Event())
+            async with served(server, interval_s=0.05) as wire:
+                await wire.say(task(1, "Spin"), task(2, "Spin"))
+                with fail_after(5):
+                    for _ in range(5):
+                        await wire.expect("PingRequest")
+            stop = True
+            group.cancel_scope.cancel()
+    finally:
+        stop = True
+
+
+async def test_what_waits_behind_a_long_task_goes_back(server: Scripted, gate: Gate) -> None:
+    """After a while; another worker may be idle."""
+    async with working(server.port, gate, prefetch=AutoPrefetch()), served(server) as wire:
+        await wire.say(task(1, "Gate"), task(2))
+
+        await wire.expect("Release", task_id=20, assignment=2)
+
+
+async def test_a_kind_it_does_not_run_goes_back(server: Scripted) -> None:
+    """At once."""
+    async with working(server.port), served(server) as wire:
+        await wire.say(task(1, "Other"))
+
+        await wire.expect("Release", task_id=10, assignment=1)
+
+
+async def test_what_concerns_it_little_does_not_disturb_it(server: Scripted) -> None:
+    """A complaint is logged; a message for later versions and answers to nothing are passed over."""
+    async with working(server.port) as found, served(server) as wire:
+        await wire.say(
+            {"type": "Error", "code": "refused", "message": "no"},
+            {"type": "Cancel", "task_id": 10, "assignment": 1},
+            {"type": "TaskFinished", "task_id": 10, "state": "completed"},
+            verdict({"task_id": 10, "assignment": 1}, "stale"),
+            task(2),
+        )
+
+        await wire.expect("Result", **result(2))
+        assert [event["reason"] for event in found.logged("server.error")] == ["no"]
+
+
+# Connections that break.
+
+
+async def test_a_result_is_said_again_until_it_is_acknowledged(server: Scripted) -> None:
+    """On each new connection, after it has been named and let in; never after its acknowledgement."""
+    async with working(server.port):
+        async with served(server) as wire:
+            await wire.say(task(1, payload="x"))
+            await wire.expect("Result", **result(1, "x"))
+        async with server.accept() as wire:
+            assert (await welcome(wire))["resume"] == [1]
+            await wire.expect("Capacity")
+            await wire.expect("Result", **result(1, "x"))
+        async with server.accept() as wire:
+            assert (await welcome(wire))["resume"] == [1]
+            await wire.expect("Capacity")
+            said = await wire.expect("Result", **result(1, "x"))
+            await wire.say(verdict(said), task(2))
+            await wire.expect("Result", **result(2))
+        async with server.accept() as wire:
+            assert (await welcome(wire))["resume"] == [2]
+
+
+async def test_what_it_holds_outlives_the_connection(server: Scripted, gate: Gate) -> None:
+    """It is named, goes on running, and is reported on the new connection."""
+    async with working(server.port, gate):
+        async with served(server) as wire:
+            await wire.say(task(1, "Gate"), task(2))
+            await eventually(lambda: gate.waiting)
+        async with server.accept() as wire:
+            assert sorted((await welcome(wire))["resume"]) == [1, 2]
+            await wire.expect("Capacity")
+            gate.open()
+
+            for assignment in (1, 2):
+                await wire.expect("Result", **result(assignment))
+
+
+async def test_nothing_is_said_before_the_server_knows_who_speaks(server: Scripted, gate: Gate) -> None:
+    """What ends meanwhile is said after the welcome."""
+    async with working(server.port, gate) as found:
+        async with served(server) as wire:
+            await wire.say(task(1, "Gate"))
+            await eventually(lambda: gate.waiting)
+        async with server.accept() as wire:
+            registration = await wire.expect("Register")
+            gate.open()
+            await eventually(lambda: found.worker._workload.unheard)
+            await wire.say(admission(registration))
+            await wire.expect("Capacity")
+
+            await wire.expect("Result", **result(1))
+
+
+async def test_a_task_given_back_into_a_broken_connection_is_given_back_again(server: Scripted, gate: Gate) -> None:
+    """Else the server would wait for ever for a task that is not here."""
+    async with working(server.port, gate, prefetch=AutoPrefetch()) as found:
+        async with served(server) as wire:
+            await wire.say(task(1, "Gate"), task(2))
+            await eventually(lambda: gate.waiting)
+        async with server.accept() as wire:
+            registration = await wire.expect("Register")
+            assert sorted(registration["resume"]) == [1, 2]
+            # The server takes its time, and the worker gives back what has waited for too long.
+            await eventually(lambda: found.worker._workload.unheard)
+            await wire.say(admission(registration))
+            await wire.expect("Capacity")
+
+            said = await wire.expect("Release", assignment=2)
+            await wire.say(verdict(said, state="pending"))
+
+
+async def test_what_is_lost_is_not_begun(server: Scripted, gate: Gate) -> None:
+    """Somebody else runs it; the result of what runs already is said, and may be stale."""
+    async with working(server.port, gate):
+        async with served(server) as wire:
+            await wire.say(task(1, "Gate"), task(2))
+            await eventually(lambda: gate.waiting)
+        async with server.accept() as wire:
+            await welcome(wire, resumed=[], lost=[1, 2])
+            await wire.expect("Capacity")
+            gate.open()
+            await wire.say(verdict(await wire.expect("Result", **result(1)), "stale", "assigned"), task(3))
+
+            await wire.expect("Result", **result(3))
+
+
+async def test_a_silent_server_is_left(server: Scripted) -> None:
+    """It does not answer pings: the connection may be dead although it looks open."""
+    async with working(server.port) as found:
+        async with served(server, interval_s=0.02, timeout_s=0.1) as wire:
+            await eventually(lambda: found.logged("disconnected"))
+            heard = await wire.hear_all()
+        assert {message["type"] for message in heard} == {"PingRequest"}
+        assert "silent for 0.1 s" in found.logged("disconnected")[0]["reason"]
+        async with served(server):
+            pass
+
+
+@pytest.mark.parametrize("nonsense", [b"SSH-2.0-OpenSSH\r\n", b'{"type":"Task"}\n'])
+async def test_nonsense_ends_the_connection_not_the_worker(server: Scripted, nonsense: bytes) -> None:
+    """It tries again, in case the real server comes back."""
+    async with working(server.port) as found:
+        async with server.accept() as wire:
+            await wire.expect("Register")
+            await wire.say_bytes(nonsense)
+            await wire.hear_all()
+        async with served(server) as wire:
+            await wire.say(task(1))
+            await wire.expect("Result", **result(1))
+
+    assert "no message" in found.logged("disconnected")[0]["reason"]
+
+
+async def test_a_refused_registration_is_tried_again(server: Scripted) -> None:
+    """A server that shuts down is followed by another."""
+    async with working(server.port) as found:
+        async with server.accept() as wire:
+            await wire.expect("Register")
+            await wire.say({"type": "Error", "code": "shutting-down", "message": "come back later"})
+            assert await wire.hear_all() == []
+        async with served(server):
+            pass
+
+    assert "come back later (shutting-down)" in found.logged("disconnected")[0]["reason"]
+
+
+async def test_it_waits_longer_and_longer_until_it_is_let_in(server: Scripted) -> None:
+    """Doubling, with chance in it; the count begins anew after each welcome."""
+    async with working(server.port) as found:
+        for _ in range(4):
+            async with server.accept() as wire:
+                await wire.expect("Register")
+        async with served(server):
+            pass
+        await eventually(lambda: len(found.logged("disconnected")) == 5)
+
+    pauses = [event["retry_in_s"] for event in found.logged("disconnected")]
+    ceilings = [0.1, 0.2, 0.4, 0.8, 0.1]
+    assert all(ceiling / 2 <= pause <= ceiling for pause, ceiling in zip(pauses, ceilings, strict=True)), pauses
+
+
+async def test_it_waits_for_a_server_that_is_not_there_yet() -> None:
+    """It may be started in any order."""
+    port = free_port()
+    async with working(port) as found:
+        await eventually(lambda: found.logged("disconnected"))
+        async with listening(port) as server, served(server) as wire:
+            await wire.say(task(1))
+            await wire.expect("Result", **result(1))
+
+    assert "cannot reach" in found.logged("disconnected")[0]["reason"]
+
+
+# The end.
+
+
+async def test_a_server_that_shuts_down_gets_back_what_has_not_begun(server: Scripted, gate: Gate) -> None:
+    """What runs may finish."""
+    async with working(server.port, gate), served(server) as wire:
+        await wire.say(task(1, "Gate"), task(2), task(3))
+        await eventually(lambda: gate.waiting)
+        await wire.say({"type": "ShuttingDown"})
+        await wire.expect("Release", assignment=2)
+        await wire.expect("Release", assignment=3)
+        gate.open()
+
+        await wire.expect("Result", **result(1))
+
+
+async def test_told_to_stop_it_finishes_what_runs_and_gives_back_the_rest(server: Scripted, gate: Gate) -> None:
+    """No more tasks, releases, the last results, and a goodbye once those are acknowledged."""
+    async with working(server.port, gate) as found, served(server) as wire:
+        await wire.say(task(1, "Gate"), task(2))
+        await eventually(lambda: gate.waiting)
+        found.stop.set()
+        await wire.expect("Capacity", capacity=0)
+        await wire.expect("Release", assignment=2)
+        await wire.say(task(3))
+        await wire.expect("Release", assignment=3)
+        gate.open()
+        said = await wire.expect("Result", **result(1))
+        assert found.left_over is None
+        await wire.say(verdict(said))
+
+        await wire.expect("Goodbye")
+        assert await found.ended() == 0
+        assert await wire.hear_all() == []
+
+
+async def test_told_twice_it_leaves_at_once(server: Scripted, gate: Gate) -> None:
+    """What runs is left over, and goes to another worker without blame."""
+    async with working(server.port, gate) as found, served(server) as wire:
+        await wire.say(task(1, "Gate"))
+        await eventually(lambda: gate.waiting)
+        found.stop.set()
+        found.now.set()
+        await wire.expect("Capacity", capacity=0)
+        await wire.expect("Goodbye")
+
+        assert await found.ended() == 1
+    gate.open()
+
+
+async def test_it_does_not_wait_for_ever(server: Scripted, gate: Gate) -> None:
+    """Only for its shutdown timeout."""
+    async with working(server.port, gate, shutdown_timeout_s=0.2) as found, served(server) as wire:
+        await wire.say(task(1, "Gate"))
+        await eventually(lambda: gate.waiting)
+        asked_s = time.monotonic()
+        found.stop.set()
+
+        assert await found.ended() == 1
+        assert 0.2 <= time.monotonic() - asked_s < 2
+
+
+async def test_without_a_server_it_stops_at_once() -> None:
+    """There is nobody to say goodbye to."""
+    async with working(free_port()) as found:
+        await eventually(lambda: found.logged("disconnected"))
+        found.stop.set()
+        with fail_after(1):
+            assert await found.ended() == 0
+
+
+def test_a_task_that_ends_after_its_worker_does_no_harm(gate: Gate) -> None:
+    """Nobody waits for it any more; its thread has nobody to tell, and does not fail of that."""
+
+    async def leave() -> Worker:
+        async with listening() as server, working(server.port, gate) as found, served(server) as wire:
+            await wire.say(task(1, "Gate"))
+            await eventually(lambda: gate.waiting)
+            found.stop.set()
+            found.now.set()
+            await found.ended()
+            return found.worker
+
+    workload = anyio.run(leave)._workload
+    gate.open()
+    in_the_end(lambda: workload._slots._done)
+    workload._slots.harvest()
+    workload._slots.put(Work(20, 2, Handler("Echo", lambda payload: payload), b"null"))
+
+    in_the_end(lambda: workload._slots._done)

@@ -1,0 +1,280 @@
+"""The store against a model of it: whatever happens in whatever order, both say the same."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from dtm.storage.batch import (
+    DEATHS,
+    Batch,
+    Clear,
+    Failed,
+    NewTask,
+    Released,
+    Report,
+    Reprocess,
+    Selection,
+    Submission,
+    Success,
+    Why,
+)
+from dtm.storage.receipt import Refused, Registered, Resolved, Submitted, Verdict
+from tests.storage.model import BACKOFF_S, Model, ModelTask
+from tests.storage.stage import BACKOFF, FAILED, HOPELESS, NOON, OK, SECOND, UNBEGUN, Stage, open_store, what_is_wrong
+
+KINDS = ("add", "mul")
+NAMES = ("w1", "w2", "w3")
+OUTCOMES: dict[str, Success | Failed | Released] = {
+    "completed": OK,
+    "failed": FAILED,
+    "rejected": HOPELESS,
+    "released": UNBEGUN,
+}
+
+kinds = st.sets(st.sampled_from(KINDS), min_size=1)
+limits = st.integers(1, 3)
+tasks = st.builds(
+    ModelTask,
+    kind=st.sampled_from(KINDS),
+    payload=st.sampled_from(["1", "2"]),
+    priority=st.integers(-1, 1),
+    max_retries=st.integers(1, 3),
+    key=st.none() | st.sampled_from(["k1", "k2"]),
+)
+delays = st.sampled_from([0, 0, 0, 5, 15])
+
+
+def new(task: ModelTask, delay: int) -> NewTask:
+    """Give the task as a submitter writes it."""
+    return NewTask(
+        task.kind,
+        task.payload,
+        task.key,
+        priority=task.priority,
+        delay=delay * SECOND,
+        max_retries=task.max_retries,
+    )
+
+
+class StoreAndModel(RuleBasedStateMachine):
+    """Everything is done to both; the answers and, after each step, the contents are compared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(mkdtemp(prefix="dtm-model-"))
+        self.stage = Stage(self.folder / "tasks.db")
+        self.model = Model()
+
+    def teardown(self) -> None:
+        """Take everything away."""
+        self.stage.close()
+        shutil.rmtree(self.folder)
+
+    # Who comes and goes.
+
+    @initialize()
+    def somebody_is_there(self) -> None:
+        """Nothing much happens without a client."""
+        self.join("w1")
+
+    @rule(name=st.sampled_from(NAMES))
+    def join(self, name: str) -> None:
+        """A client comes."""
+        assert self.stage.join(name) == Registered(self.model.join(name))
+
+    @precondition(lambda self: self.model.attempts)
+    @rule(name=st.sampled_from(NAMES), data=st.data())
+    def resume(self, name: str, data: st.DataObject) -> None:
+        """A client comes back, or says that it does."""
+        named = data.draw(st.lists(st.integers(0, self.model.attempts_ever), unique=True, min_size=1, max_size=4))
+        back = self.stage.join(name, resume=named)
+        client, resumed = self.model.resume(name, named)
+
+        assert back.client_id == client
+        assert [id for id, _ in back.resumed] == sorted(resumed)
+        assert back.lost == tuple(id for id in named if id not in resumed)
+
+    @precondition(lambda self: self.model.present)
+    @rule(why=st.sampled_from(Why), data=st.data())
+    def leave(self, why: Why, data: st.DataObject) -> None:
+        """A client goes, in peace or not."""
+        client = data.draw(st.sampled_from(sorted(self.model.present)))
+        receipt = self.stage.leave(client, why)
+        self.model.leave(client, is_death=why in DEATHS)
+
+        assert [left.client_id for left in receipt.left] == [client]
+
+    # Work.
+
+    @rule(wanted=st.lists(st.tuples(tasks, delays), min_size=1, max_size=3))
+    def submit(self, wanted: list[tuple[ModelTask, int]]) -> None:
+        """Tasks come in, each in a submission of its own, all in one batch."""
+        receipt = self.stage.apply(Batch(submissions=[Submission((new(*one),)) for one in wanted]))
+
+        for (task, delay), answer in zip(wanted, receipt.submissions, strict=True):
+            expected = self.model.submit(replace(task), delay)
+            if expected is None:
+                assert isinstance(answer, Refused)
+                assert answer.is_conflict
+            else:
+                id, is_duplicate = expected
+                assert answer == Submitted([id], [id] if is_duplicate else [])
+
+    @precondition(lambda self: self.model.present)
+    @rule(kinds=kinds, free=st.integers(1, 4), data=st.data())
+    def give(self, kinds: set[str], free: int, data: st.DataObject) -> None:
+        """A client gets tasks."""
+        client = data.draw(st.sampled_from(sorted(self.model.present)))
+        assigned = self.stage.give(client, *kinds, free=free)
+        self.model.fall_due()
+
+        assert [(one.assignment_id, one.task_id) for one in assigned] == self.model.give(client, kinds, free)
+        assert {one.client_id for one in assigned} <= {client}
+
+    @precondition(lambda self: any(attempt.outcome is None for attempt in self.model.attempts.values()))
+    @rule(outcome=st.sampled_from(sorted(OUTCOMES)), data=st.data())
+    def finish(self, outcome: str, data: st.DataObject) -> None:
+        """A client says how its task went."""
+        live = [id for id, attempt in self.model.attempts.items() if attempt.outcome is None]
+        id = data.draw(st.sampled_from(live))
+        attempt = self.model.attempts[id]
+        self._report([(attempt.client, attempt.task, id, outcome)])
+
+    @precondition(lambda self: self.model.attempts_ever)
+    @rule(outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=1, max_size=3), data=st.data())
+    def say_anything(self, outcomes: list[str], data: st.DataObject) -> None:
+        """Clients say all sorts of things in one batch: right, late, again, and about what is not theirs."""
+        said = []
+        for outcome in outcomes:
+            id = data.draw(st.integers(1, self.model.attempts_ever + 1))
+            attempt = self.model.attempts.get(id)
+            client = data.draw(
+                st.sampled_from([attempt.client] * 3 if attempt else [1]) | st.sampled_from(sorted(self.model.names))
+            )
+            task = attempt.task if attempt else data.draw(st.integers(0, self.model.tasks_ever))
+            said.append((client, task, id, outcome))
+        self._report(said)
+
+    def _report(self, said: list[tuple[int, int, int, str]]) -> None:
+        reports = [Report(client, task, id, OUTCOMES[outcome]) for client, task, id, outcome in said]
+        verdicts = self.stage.apply(Batch(reports=reports)).reports
+        expected = [self.model.report(*one) for one in said]
+
+        assert [isinstance(verdict, Verdict) and verdict.accepted for verdict in verdicts] == expected
+        for (_, task, _, _), verdict in zip(said, verdicts, strict=True):
+            now = self.model.tasks.get(task)
+            assert isinstance(verdict, Verdict)
+            assert verdict.state == (now and now.state)
+
+    # An operator.
+
+    @precondition(lambda self: self.model.tasks_ever)
+    @rule(command=st.sampled_from([Reprocess, Reprocess, Clear]), limit=limits, data=st.data())
+    def settle(self, command: type[Reprocess | Clear], limit: int, data: st.DataObject) -> None:
+        """Some dead letters are settled, or all."""
+        everything = frozenset(range(self.model.tasks_ever + 1))
+        ids = data.draw(st.just(everything) | st.frozensets(st.sampled_from(sorted(everything)), max_size=4))
+        selection = Selection(everything=True) if ids == everything else Selection(ids=tuple(ids))
+        resolved = self.stage.settle(command(selection, limit))
+        expected = self.model.reprocess(ids, limit) if command is Reprocess else self.model.clear(ids, limit)
+
+        assert resolved == Resolved(*expected)
+
+    # Time and trouble.
+
+    @rule(seconds=st.sampled_from([1, 5, 10, 20, 30]))
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        self.stage.wait(seconds)
+        self.model.now += seconds
+        self.stage.apply(Batch())
+
+    @rule()
+    def restart(self) -> None:
+        """The store is closed and opened."""
+        self.stage.reopen()
+
+    @rule()
+    def crash(self) -> None:
+        """The process ends without closing anything; what it had committed is in the file and its log."""
+        files = [self.stage.path, self.stage.path.with_name("tasks.db-wal")]
+        left_behind = {path: path.read_bytes() for path in files}
+        self.stage.close()
+        for path, content in left_behind.items():
+            path.write_bytes(content)
+        self.stage.store = open_store(self.stage.path)
+
+    # What holds after each step.
+
+    @invariant()
+    def both_have_the_same_tasks(self) -> None:
+        """In every field that the model knows."""
+        self.model.fall_due()
+        self.stage.apply(Batch())
+        found = self.stage.sql(
+            "SELECT id, kind, payload, priority, max_retries, key, state, retry_count,"
+            " CASE state WHEN 'scheduled' THEN run_at END, assignment_id FROM tasks ORDER BY id"
+        )
+
+        assert found == [
+            (
+                id,
+                task.kind,
+                task.payload,
+                task.priority,
+                task.max_retries,
+                task.key,
+                task.state,
+                task.retry_count,
+                None if task.run_at is None or task.state != "scheduled" else NOON + task.run_at * SECOND,
+                task.attempt,
+            )
+            for id, task in sorted(self.model.tasks.items())
+        ]
+
+    @invariant()
+    def both_have_the_same_attempts(self) -> None:
+        """Who had what, and how it went."""
+        found = self.stage.sql("SELECT id, task_id, client_id, outcome FROM assignments ORDER BY id")
+
+        assert found == [
+            (id, attempt.task, attempt.client, attempt.outcome) for id, attempt in sorted(self.model.attempts.items())
+        ]
+
+    @invariant()
+    def both_tell_the_same_of_the_dead(self) -> None:
+        """The lines of the log and the letters that are open, both in order."""
+        letters = self.stage.sql("SELECT task_id FROM dead_letters WHERE resolved_at IS NULL ORDER BY id")
+
+        assert [(line["event"], line["task"]) for line in self.stage.audit()] == self.model.told
+        assert [task for (task,) in letters] == self.model.letters
+
+    @invariant()
+    def what_must_always_hold_holds(self) -> None:
+        """Books, chain, references, one end a task."""
+        assert what_is_wrong(self.stage.path) == {}
+
+    @invariant()
+    def the_next_instant_is_right(self) -> None:
+        """What the store waits for is the nearest scheduled task."""
+        waiting = [task.run_at for task in self.model.tasks.values() if task.state == "scheduled" and task.run_at]
+
+        assert self.stage.store.next_due_at == min((NOON + run_at * SECOND for run_at in waiting), default=None)
+
+
+def test_the_model_waits_as_long_as_the_stage() -> None:
+    """Both are told the same rule for the time between two tries."""
+    assert BACKOFF_S * SECOND == BACKOFF
+
+
+TestStoreAndModel = StoreAndModel.TestCase
+TestStoreAndModel.settings = settings(
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

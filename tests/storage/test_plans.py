@@ -1,0 +1,200 @@
+"""How SQLite finds the rows: by an index, however many tasks there are.
+
+Every statement of a day's work is noted as it really runs, and SQLite asked for its plan.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from dtm.storage.batch import (
+    Batch,
+    Change,
+    Clear,
+    Failed,
+    NewTask,
+    Released,
+    Reprocess,
+    Selection,
+    Submission,
+    Success,
+    Why,
+)
+from dtm.storage.reader import Reader
+from dtm.storage.statistics import statistics
+from tests.storage.stage import BACKOFF, FAILED, HOPELESS, OK, SECOND, UNBEGUN, Stage, report, seat
+
+Said = dict[str, Any]
+"""Each statement with the parameters of its first run."""
+
+LARGE = ("tasks", "assignments", "clients", "audit", "activity")
+"""Tables that grow with the work; `dead_letters` too, but only what an operator asks for goes through it."""
+
+
+def listen(connection: Connection, said: Said) -> None:
+    """Note from now on what is said on a connection."""
+
+    @event.listens_for(connection.engine, "before_cursor_execute")
+    def _note(*heard: Any) -> None:
+        _, _, statement, parameters, _, is_many = heard
+        said.setdefault(statement, parameters[0] if is_many else parameters)
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said, Said]:
+    """A day's work: the store, what its writer said, and what its reader said."""
+    stage = Stage(tmp_path_factory.mktemp("plans") / "tasks.db")
+    written: Said = {}
+    listen(stage.store._connection, written)
+    _work(stage)
+    read: Said = {}
+    with closing(Reader.open(stage.path)) as reader:
+        listen(reader._connection, read)
+        _look(reader, stage.now)
+    stage.close()
+    return stage.path, written, read
+
+
+def _work(stage: Stage) -> None:
+    task = NewTask("add", "1", "k")
+    kinds = ("add", "mul", "sub")
+    client = stage.join(kinds=kinds).client_id
+    assigned = stage.apply(
+        Batch(
+            submissions=[Submission((task, task, *[NewTask(kind, "1") for kind in kinds * 3]))],
+            seats=[seat(client, *kinds)],
+            changes=[Change(client, kinds, 5)],
+            heartbeats={client: stage.now},
+            log_position=0,
+        )
+    ).assigned
+    stage.submit(task, NewTask("add", "1", delay=SECOND))
+    outcomes: tuple[Success | Failed | Released, ...] = (OK, FAILED, HOPELESS, UNBEGUN, OK, HOPELESS)
+    reports = [report(one, outcome) for one, outcome in zip(assigned, outcomes, strict=False)]
+    stage.apply(Batch(reports=[*reports, *reports]))
+    stage.wait(BACKOFF / SECOND)
+    stage.apply(Batch(seats=[seat(client)]))
+    back = stage.join(resume=[assigned[-1].assignment_id, 99])
+    stage.leave(back.client_id, Why.SILENT)
+    stage.settle(Reprocess(Selection(everything=True), 1))
+    stage.settle(Clear(Selection(ids=(1, 2, 3), kind="add", error="x", died_before=0), 1))
+    stage.bury(NewTask("div", "1"))
+    stage.settle(Clear(Selection(kind="div"), 1))
+
+
+def _look(reader: Reader, now: int) -> None:
+    statistics(reader, now)
+    reader.tasks_by_id([1, 2])
+    reader.audit_lines(after=0, limit=10)
+    reader.present_clients()
+
+
+def plan(path: Path, statement: str, parameters: Any) -> list[str]:
+    """Ask SQLite how it would run a statement, one step a line."""
+    with closing(sqlite3.connect(path)) as connection:
+        steps = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+    return [step.replace("COVERING ", "") for _, _, _, step in steps]
+
+
+def plans(path: Path, said: Said, *words: str) -> list[str]:
+    """Give the plans of those statements that hold all these words, as one text each."""
+    found = [
+        "\n".join(plan(path, statement, parameters))
+        for statement, parameters in said.items()
+        if all(word in statement for word in words)
+    ]
+    assert found, f"no statement with {words}"
+    return found
+
+
+def _is_work(statement: str) -> bool:
+    return statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"))
+
+
+def test_the_day_saw_all_kinds_of_statements(day: tuple[Path, Said, Said]) -> None:
+    """Otherwise the tests below would look at nothing."""
+    _, written, read = day
+    updates = [statement for statement in written if statement.startswith("UPDATE tasks")]
+
+    assert len(updates) >= 7
+    assert len([statement for statement in written if _is_work(statement)]) > 30
+    assert len(read) >= 10
+
+
+@pytest.mark.parametrize("table", LARGE)
+def test_no_transaction_goes_through_a_whole_table(day: tuple[Path, Said, Said], table: str) -> None:
+    """Its cost does not grow with the backlog, the history or the number of clients that ever came."""
+    path, written, _ = day
+    through = [
+        statement
+        for statement, parameters in written.items()
+        if _is_work(statement) and any(_goes_through(step, table) for step in plan(path, statement, parameters))
+    ]
+
+    assert through == []
+
+
+@pytest.mark.parametrize("table", LARGE)
+def test_no_statistic_goes_through_a_whole_table(day: tuple[Path, Said, Said], table: str) -> None:
+    """A dashboard that looks every second costs as little on a full store as on an empty one."""
+    path, _, read = day
+    through = [
+        statement
+        for statement, parameters in read.items()
+        if _is_work(statement) and any(_goes_through(step, table) for step in plan(path, statement, parameters))
+    ]
+
+    assert through == []
+
+
+def _goes_through(step: str, table: str) -> bool:
+    return step == f"SCAN {table}" or step.startswith(f"SCAN {table} ")
+
+
+USED: dict[str, tuple[tuple[str, ...], str]] = {
+    "what waits": (("ORDER BY tasks.priority DESC",), "SEARCH tasks USING INDEX ix_tasks_claim (kind=?)"),
+    "what falls due": (("ORDER BY tasks.run_at",), "SEARCH tasks USING INDEX ix_tasks_due (run_at<?)"),
+    "what falls due next": (("SELECT min(tasks.run_at)",), "SEARCH tasks USING INDEX ix_tasks_due"),
+    "what a client holds": (
+        ("assignments.finished_at IS NULL", "assignments.client_id = ?"),
+        "SEARCH assignments USING INDEX ix_assignments_live (client_id=?)",
+    ),
+    "known keys": (('SELECT tasks."key"',), "SEARCH tasks USING INDEX uq_tasks_key (key=?)"),
+    "attempts of cleared tasks": (
+        ("DELETE FROM assignments",),
+        "SEARCH assignments USING INDEX ix_assignments_task (task_id=?)",
+    ),
+    "tasks that change": (("UPDATE tasks",), "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)"),
+    "attempts that end": (("UPDATE assignments",), "SEARCH assignments USING INTEGER PRIMARY KEY (rowid=?)"),
+}
+
+
+@pytest.mark.parametrize(("words", "step"), USED.values(), ids=USED.keys())
+def test_an_index_is_there_for(day: tuple[Path, Said, Said], words: tuple[str, ...], step: str) -> None:
+    """Each statement of the kind uses it, and sorts nothing."""
+    path, written, _ = day
+    found = plans(path, written, *words)
+
+    assert all(step in text for text in found)
+    assert not any("TEMP B-TREE" in text for text in found)
+
+
+def test_the_oldest_waiting_task_is_found_by_the_claims_index(day: tuple[Path, Said, Said]) -> None:
+    """Step by step through the priorities, not through the tasks."""
+    path, _, read = day
+    (text,) = plans(path, read, "WITH RECURSIVE levels")
+
+    assert text.count("SEARCH tasks USING INDEX ix_tasks_claim (kind=?") == 3
+
+
+def test_no_statement_asks_for_a_state_by_a_parameter(day: tuple[Path, Said, Said]) -> None:
+    """SQLite would prepare it anew each time, to see whether a partial index fits."""
+    _, written, read = day
+
+    assert [statement for statement in (*written, *read) if "tasks.state = ?" in statement] == []
