@@ -88,7 +88,10 @@ class Connection:
             try:
                 for line in lines.feed(data):
                     await self._take(line)
-                    await self._outbox.room()
+                    if self.is_full:
+                        await self._outbox.room()
+                        # Nobody listened meanwhile; it may have spoken.
+                        self._session.heard()
             except (LineTooLong, BadLine) as error:
                 self.send([_refusal(error)])
                 break

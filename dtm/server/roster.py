@@ -104,8 +104,12 @@ class Roster:
         return gone
 
     def silent(self, now_s: float, timeout_s: float) -> list[Member]:
-        """List the clients that are connected and have not been heard for `timeout_s`."""
-        return [member for member in self._members.values() if now_s - member.heard_s >= timeout_s]
+        """List the connected clients that have not been heard for `timeout_s`, although they were listened to."""
+        return [
+            member
+            for member in self._members.values()
+            if now_s - member.heard_s >= timeout_s and not member.outlet.is_full
+        ]
 
     def forgive(self, deaf_s: float, now_s: float) -> None:
         """Do not count against anybody the last `deaf_s` seconds, in which the server could hear nobody."""

@@ -5,6 +5,7 @@ Every statement names task, assignment and state. An attempt that is not the tas
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,10 +98,11 @@ def end(tx: Transaction, ended: Sequence[tuple[Attempt, Outcome]]) -> list[Endin
     by_event: dict[Event, list[Ending]] = {}
     for ending in endings:
         by_event.setdefault(ending.event, []).append(ending)
-        tx.books.move(ending.attempt.kind, State.ASSIGNED, ending.state)
     tx.change(_FINISH, [_finish_row(ending) for ending in endings])
     for event, its_endings in by_event.items():
         _STEPS[event](tx, its_endings)
+        for kind, times in Counter([ending.attempt.kind for ending in its_endings]).items():
+            tx.books.move(kind, State.ASSIGNED, next_state(State.ASSIGNED, event), times)
     return endings
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Select, bindparam, func, insert, select, union_all, update
@@ -20,6 +22,9 @@ MAX_DUE = 1_000
 MAX_ASSIGNED = 2_000
 MAX_ASSIGNED_CHARACTERS = 32 * 1024 * 1024
 """Bounds of one transaction, so that no commit waits for a flood; what is left over follows in the next."""
+
+DETAILS_AT_ONCE = 32
+"""Rows fetched together: one by one they cost more than their query, all at once they may fill the memory."""
 
 # SQLite takes at most 500 SELECTs in a UNION.
 _MAX_HEADS = 250
@@ -125,7 +130,8 @@ def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> None:
     for id, task_id, client_id in numbered:
         _, kind, payload, retry_count, timeout = details[task_id]
         tx.receipt.assigned.append(Assigned(client_id, id, task_id, kind, payload, retry_count, timeout))
-        tx.books.move(kind, State.PENDING, State.ASSIGNED)
+    for kind, times in Counter([task.kind for task in tx.receipt.assigned]).items():
+        tx.books.move(kind, State.PENDING, State.ASSIGNED, times)
     tx.books.happened("assigned", len(numbered))
 
 
@@ -133,9 +139,10 @@ def _details(tx: Transaction, ids: Sequence[int]) -> dict[int, AnyRow]:
     details: dict[int, AnyRow] = {}
     size = 0
     with tx.connection.execute(_DETAILS, {"rows": rows([(id,) for id in ids])}) as found:
-        for row in found:
-            details[row[0]] = row
-            size += len(row[2])
+        for row in chain.from_iterable(found.partitions(DETAILS_AT_ONCE)):
+            id, _, payload, _, _ = row
+            details[id] = row
+            size += len(payload)
             if size > MAX_ASSIGNED_CHARACTERS:
                 tx.receipt.may_have_more = True
                 break

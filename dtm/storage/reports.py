@@ -14,24 +14,30 @@ from dtm.core.lifecycle import State
 from dtm.storage.attempts import Attempt, Outcome, end
 from dtm.storage.batch import Failed, Released, Report, Success
 from dtm.storage.receipt import Verdict
-from dtm.storage.schema import assignments, clients, tasks
+from dtm.storage.schema import assignments, clients, is_in, tasks
 from dtm.storage.sql import AnyRow, among, values
 from dtm.storage.transaction import Transaction
 
-_NAMED = (
+# Of each assignment that can still end its task, just what an `Attempt` holds.
+_LIVE = (
     select(
         assignments.c.id,
         assignments.c.task_id,
         assignments.c.client_id,
-        assignments.c.outcome,
-        tasks.c.state,
-        tasks.c.assignment_id,
         tasks.c.kind,
         tasks.c.retry_count,
         tasks.c.max_retries,
     )
     .join_from(assignments, tasks, tasks.c.id == assignments.c.task_id)
-    .where(among(assignments.c.id, "ids"))
+    .where(
+        among(assignments.c.id, "ids"),
+        assignments.c.outcome.is_(None),
+        tasks.c.assignment_id == assignments.c.id,
+        is_in(State.ASSIGNED),
+    )
+)
+_NAMED = select(assignments.c.id, assignments.c.task_id, assignments.c.client_id, assignments.c.outcome).where(
+    among(assignments.c.id, "ids")
 )
 _STATES = select(tasks.c.id, tasks.c.state).where(among(tasks.c.id, "ids"))
 _NAMES = select(clients.c.id, clients.c.name).where(among(clients.c.id, "ids"))
@@ -43,13 +49,13 @@ def settle(tx: Transaction, reports: Sequence[Report]) -> None:
     """End the attempts that `reports` speak of, where they still may."""
     if not reports:
         return
-    named = _named(tx, reports)
+    live = _live(tx, reports)
     counted: dict[int, Report] = {}
     for report in reports:
-        row = named.get(report.assignment_id)
-        if row is not None and report.assignment_id not in counted and _is_current(report, row):
+        attempt = live.get(report.assignment_id)
+        if attempt is not None and report.assignment_id not in counted and _is_its_own(report, attempt):
             counted[report.assignment_id] = report
-    endings = end(tx, [(_attempt(named[id]), report.outcome) for id, report in counted.items()])
+    endings = end(tx, [(live[id], report.outcome) for id, report in counted.items()])
     states = {ending.attempt.assignment_id: ending.state for ending in endings}
     others = [report for report in reports if counted.get(report.assignment_id) is not report]
     later = _Afterwards(tx, others) if others else None
@@ -60,23 +66,18 @@ def settle(tx: Transaction, reports: Sequence[Report]) -> None:
             tx.receipt.reports.append(later.verdict(report))
 
 
-def _named(tx: Transaction, reports: Sequence[Report]) -> dict[int, AnyRow]:
-    found = tx.connection.execute(_NAMED, {"ids": values({report.assignment_id for report in reports})})
-    return {row.id: row for row in found}
+def _live(tx: Transaction, reports: Sequence[Report]) -> dict[int, Attempt]:
+    # Taken apart at once: each look for a column by name in SQLAlchemy's row costs a third of a microsecond.
+    found = tx.connection.execute(_LIVE, {"ids": _ids(reports)}).all()
+    return {row[0]: Attempt(*row) for row in found}
 
 
-def _is_current(report: Report, row: AnyRow) -> bool:
-    return (
-        row.task_id == report.task_id
-        and row.client_id == report.client_id
-        and row.outcome is None
-        and row.assignment_id == row.id
-        and row.state == State.ASSIGNED
-    )
+def _is_its_own(report: Report, attempt: Attempt) -> bool:
+    return attempt.task_id == report.task_id and attempt.client_id == report.client_id
 
 
-def _attempt(row: AnyRow) -> Attempt:
-    return Attempt(row.id, row.task_id, row.client_id, row.kind, row.retry_count, row.max_retries)
+def _ids(reports: Sequence[Report]) -> str:
+    return values({report.assignment_id for report in reports})
 
 
 class _Afterwards:
@@ -84,7 +85,8 @@ class _Afterwards:
 
     def __init__(self, tx: Transaction, reports: Sequence[Report]) -> None:
         # Read again: an attempt of this very batch may be the one that a report repeats.
-        self._named = _named(tx, reports)
+        found = tx.connection.execute(_NAMED, {"ids": _ids(reports)}).all()
+        self._named: dict[int, AnyRow] = {row.id: row for row in found}
         self._states = tx.texts(_STATES, {report.task_id for report in reports})
         holders = {row.client_id for row in self._named.values()} | {report.client_id for report in reports}
         self._names = tx.texts(_NAMES, holders)
