@@ -86,9 +86,7 @@ def test_lock_satisfies_the_project(file: str, wanted: list[str]) -> None:
     pins = _pins(file)
     requirements = [Requirement(text) for text in wanted]
 
-    assert [
-        str(r) for r in requirements if r.name not in pins or not r.specifier.contains(pins[r.name])
-    ] == []
+    assert [str(r) for r in requirements if r.name not in pins or not r.specifier.contains(pins[r.name])] == []
 
 
 @pytest.mark.parametrize("file", ["runtime.txt", "dev.txt"])
