@@ -38,6 +38,10 @@ class Wire:
         message: Line = json.loads(line)
         return message
 
+    async def hear_some(self, most_bytes: int) -> bytes:
+        """Give what comes next, no more than so many bytes of it, whatever it means."""
+        return await self._stream.receive(most_bytes)
+
     async def expect(self, kind: str, **fields: Any) -> Line:
         """Give the next message, which must be of this type and have these fields."""
         message = await self.hear()

@@ -58,7 +58,7 @@ async def read_tasks(file: BinaryIO, template: Template) -> AsyncIterator[list[S
     """Give the tasks of `file`, one a line, in lists as large as what has come and the bounds allow.
 
     Raises:
-        BadInput: a line cannot be a task; the message names it.
+        BadInput: a line cannot be a task; the message names it, and all lines before it have been given.
     """
     lines = LineBuffer(MAX_VALUE)
     number = 0
@@ -83,7 +83,10 @@ def _parts(lines: LineBuffer, data: bytes, template: Template, number: int) -> I
                 yield part
                 part, size = [], 0
     except (BadInput, LineTooLong) as error:
-        raise BadInput(f"line {number + isinstance(error, LineTooLong)}: {error}") from error
+        if part:
+            yield part
+        number += isinstance(error, LineTooLong)
+        raise BadInput(f"line {number}: {error}; nothing from this line on is submitted") from error
     if part:
         yield part
 

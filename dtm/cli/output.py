@@ -51,6 +51,7 @@ class Printer:
         self.died = 0
         self.missing = 0
         self.unfinished = 0
+        self.unread = 0
 
     def accepted(self, task_id: int) -> None:
         """Print the number of a task that is on the server's disk."""
@@ -67,6 +68,11 @@ class Printer:
             _print("")
         self._judge(end)
 
+    def unreadable(self, reason: str) -> None:
+        """Say at once why there are no more tasks; those before may take long."""
+        self.unread += 1
+        _complain(f"Error: {reason}")
+
     def flush(self) -> None:
         """Hand on what is printed so far; whoever reads a pipe may be waiting for it."""
         sys.stdout.flush()
@@ -74,7 +80,7 @@ class Printer:
     @property
     def exit_code(self) -> int:
         """0 if every task is completed, 4 if one does not exist, else 1."""
-        return EXIT_NOT_FOUND if self.missing else int(bool(self.died or self.unfinished))
+        return EXIT_NOT_FOUND if self.missing else int(bool(self.died or self.unfinished or self.unread))
 
     def _judge(self, end: TaskFinished) -> None:
         if end.state == State.COMPLETED:

@@ -145,11 +145,18 @@ class _Submission:
                     group.start_soon(self._print, producer, parts_out, progress)
                     # A printer that has failed says why by itself.
                     with parts_in, suppress(BrokenResourceError):
-                        async for tasks in self._tasks:
-                            part = _Part(tasks)
-                            progress.expect(len(tasks))
+                        async for part in self._parts():
+                            progress.expect(len(part.tasks))
                             group.start_soon(self._submit, producer, part)
                             await parts_in.send(part)
+
+    async def _parts(self) -> AsyncIterator[_Part]:
+        try:
+            async for tasks in self._tasks:
+                yield _Part(tasks)
+        except BadInput as error:
+            # What was read before it is on its way, and the user is to learn what becomes of it.
+            self._printer.unreadable(str(error))
 
     async def _submit(self, producer: Producer, part: _Part) -> None:
         part.ids = await producer.submit(part.tasks, follow=self._follow)

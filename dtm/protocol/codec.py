@@ -26,7 +26,6 @@ class ErrorCode(StrEnum):
     KEY_CONFLICT = "key-conflict"
     REFUSED = "refused"
     SHUTTING_DOWN = "shutting-down"
-    TOO_SLOW = "too-slow"
     FORBIDDEN = "forbidden"
     UNKNOWN_COMMAND = "unknown-command"
     BAD_ARGUMENTS = "bad-arguments"

@@ -98,7 +98,10 @@ def test_dead_letters_are_settled_with_the_server_stopped(cluster: Cluster) -> N
     assert (cleared["done"], reprocessed["done"]) == (1, 1)
     assert cluster.rows("SELECT id, state FROM tasks") == [(2, "pending")]
     cluster.start_server()
-    assert cluster.audit_events() == [("dead", 1), ("dead", 2), ("cleared", 1), ("reprocessed", 2)]
+    events = cluster.audit_events()
+    # Two slots ran the two tasks at the same time; either may have died first.
+    assert sorted(events[:2]) == [("dead", 1), ("dead", 2)]
+    assert events[2:] == [("cleared", 1), ("reprocessed", 2)]
     cluster.check_books()
 
 

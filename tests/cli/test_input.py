@@ -101,6 +101,19 @@ async def test_the_number_in_a_complaint_counts_all_lines() -> None:
         await payloads(b"1\n" * 200_000 + b"x\n", JSON)
 
 
+async def test_what_stands_before_a_bad_line_is_given() -> None:
+    """All of it, also if it came in one piece with the bad line."""
+    given: list[SubmittedTask] = []
+
+    async def read() -> None:
+        async for part in read_tasks(io.BytesIO(b"1\n" * (MOST_TASKS + 5) + b"x\n2\n"), JSON):
+            given.extend(part)
+
+    with pytest.raises(BadInput, match="nothing from this line on is submitted"):
+        await read()
+    assert [task.key for task in given] == [f"k-{number}" for number in range(1, MOST_TASKS + 6)]
+
+
 async def test_parts_are_bounded_in_tasks_and_bytes() -> None:
     """Each must fit into a line of the wire."""
     many = await parts(io.BytesIO(b"x\n" * 5 * MOST_TASKS))

@@ -132,6 +132,16 @@ def test_an_accepted_task_is_its_number(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == '7\n{"id":7}\n'
 
 
+def test_input_that_cannot_be_read_is_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever became of the tasks before it."""
+    printer = Printer("text")
+    printer.unreadable("line 3: no")
+    printer.finished(completed(1))
+
+    assert capsys.readouterr() == ("1\n", "Error: line 3: no\n")
+    assert printer.exit_code == 1
+
+
 def test_trouble_is_told_once_a_break(capsys: pytest.CaptureFixture[str]) -> None:
     """Not once a try."""
     tell = TroubleOnce()

@@ -98,13 +98,27 @@ def test_a_payload_that_is_no_json_is_refused(site: Site) -> None:
     assert site.tasks() == []
 
 
-def test_a_bad_line_is_named(site: Site, tmp_path: Path) -> None:
-    """By its number, whatever stands before it."""
-    (tmp_path / "lines").write_bytes(b"1\n2\nthree\n4\n")
-    outcome = site.submit("Echo", "--file", str(tmp_path / "lines"), "--json")
+@pytest.mark.parametrize("good", [0, 2, 2_500])
+def test_a_bad_line_is_named_and_ends_the_input(site: Site, tmp_path: Path, good: int) -> None:
+    """By its number. The lines before it are tasks, and their ids are printed; those after it are not."""
+    (tmp_path / "lines").write_bytes(b"1\n" * good + b"three\n4\n")
+    outcome = site.submit("Other", "--file", str(tmp_path / "lines"), "--json")
 
     assert outcome.code == 1
-    assert outcome.err.startswith("Error: line 3: wanted JSON, found 'three'")
+    assert outcome.err == (
+        f"Error: line {good + 1}: wanted JSON, found 'three' (JSON is malformed: invalid character (byte 1));"
+        " nothing from this line on is submitted\n"
+    )
+    assert outcome.lines == [str(number) for number in range(1, good + 1)]
+    assert len(site.tasks()) == good
+
+
+def test_the_results_before_a_bad_line_are_printed(site: Site) -> None:
+    """All of them; the exit code says that something was wrong."""
+    outcome = site.submit("Echo", "-", "--json", "--wait", stdin=b"1\n2\nthree\n")
+
+    assert (outcome.code, outcome.lines) == (1, ["1", "2"])
+    assert outcome.err.startswith("Error: line 3: ")
 
 
 def test_an_argument_that_is_no_utf_8_is_refused(site: Site) -> None:

@@ -66,26 +66,26 @@ class Requests:
     """Requests that run beside the test."""
 
     def __init__(self, producer: Producer, group: TaskGroup) -> None:
-        self._producer = producer
+        self.producer = producer
         self._group = group
 
     def submit(self, *keys: str, follow: bool = False) -> Later[list[int]]:
         """Submit a task for each key."""
         later: Later[list[int]] = Later()
         tasks = [SubmittedTask("A", key=key) for key in keys]
-        self._group.start_soon(later.run, lambda: self._producer.submit(tasks, follow=follow))
+        self._group.start_soon(later.run, lambda: self.producer.submit(tasks, follow=follow))
         return later
 
     def query(self, *ids: int, follow: bool = False) -> Later[list[Any]]:
         """Ask for tasks."""
         later: Later[list[Any]] = Later()
-        self._group.start_soon(later.run, lambda: self._producer.query(ids, follow=follow))
+        self._group.start_soon(later.run, lambda: self.producer.query(ids, follow=follow))
         return later
 
     def end_of(self, id: int) -> Later[TaskFinished]:
         """Wait for a task's end."""
         later: Later[TaskFinished] = Later()
-        self._group.start_soon(later.run, lambda: self._producer.end_of(id))
+        self._group.start_soon(later.run, lambda: self.producer.end_of(id))
         return later
 
 
@@ -210,6 +210,11 @@ async def test_the_end_of_a_followed_task_is_told(server: Scripted) -> None:
         await wire.say(finished(1, "dead", error={"type": "E", "message": "m"}))
         end = await first.done()
         assert (end.state, str(end.error)) == ("dead", "Failure(type='E', message='m', traceback='')")
+        await wire.say(finished(1), taken({"ref": 99}))
+        again = ask.query(5)
+        await wire.say(standing(await wire.expect("Query"), status(5)))
+        await again.done()
+        assert ask.producer._finished == {}
 
 
 async def test_a_query_tells_ends_too(server: Scripted) -> None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import Any
+
+from anyio import create_task_group
 
 from dtm.core.balance import LeastLoaded, Seat
+from dtm.protocol.messages import Message
+from dtm.server.clock import Clock
+from dtm.server.committer import Committer
+from dtm.server.delivery import Delivery
+from dtm.server.hub import Hub
+from dtm.server.lookup import Lookup
+from dtm.server.roster import Roster
+from dtm.server.watchers import Watchers
 from dtm.storage.batch import (
     Batch,
     Departure,
@@ -19,10 +30,11 @@ from dtm.storage.batch import (
     Submission,
     Why,
 )
+from dtm.storage.reader import Reader
 from dtm.storage.receipt import Registered
 from dtm.storage.store import Store
 from dtm.storage.transaction import Policy
-from tests.server.live import furnish
+from tests.server.live import FAST, furnish
 
 NOW = 1_800_000_000_000_000
 
@@ -63,3 +75,46 @@ def rename_table(db: Path, name: str, new_name: str) -> None:
     """Take a table away under its server, as a failing disk may, or give it back."""
     with closing(sqlite3.connect(db, isolation_level=None)) as connection:
         connection.execute(f"ALTER TABLE {name} RENAME TO {new_name}")
+
+
+class Silence:
+    """A connection that nobody listens to."""
+
+    is_full = False
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Drop them."""
+
+    def cut(self, reason: str) -> None:
+        """Do nothing."""
+
+
+@asynccontextmanager
+async def hub_on(folder: Path) -> AsyncIterator[Hub]:
+    """Put the parts of a server together on the store in `folder`; only `settle` lets them work."""
+    with opened(folder) as store, closing(Reader.open(folder / "tasks.db")) as reader:
+        clock, roster = Clock.start(), Roster()
+        async with create_task_group() as group:
+
+            def in_background(run: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
+                group.start_soon(run, *arguments)
+
+            yield Hub(
+                name="hub",
+                secret="secret",
+                settings=FAST,
+                clock=clock,
+                roster=roster,
+                watchers=Watchers(),
+                committer=Committer(store, roster, clock),
+                lookup=Lookup(reader),
+                background=in_background,
+            )
+
+
+async def settle(hub: Hub) -> None:
+    """Commit everything that was put in, and deliver it."""
+    async with create_task_group() as group:
+        group.start_soon(hub.committer.run, Delivery(hub.roster, hub.watchers, lambda: None))
+        await hub.committer.idle()
+        group.cancel_scope.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import pytest
 from anyio import create_task_group, move_on_after, wait_all_tasks_blocked
 from structlog.testing import capture_logs
 
-from dtm.protocol.messages import Message
 from dtm.server.clock import Clock
 from dtm.server.committer import MAX_OPEN_BYTES, Committer, OpenBatch
 from dtm.server.roster import Member, Roster
@@ -18,20 +17,8 @@ from dtm.storage.batch import NewTask, Registration, Submission
 from dtm.storage.errors import StoreFailed
 from dtm.storage.receipt import Receipt, Refused, Registered, Submitted
 from dtm.storage.store import Store
-from tests.server.stores import locked, opened, rename_table
+from tests.server.stores import Silence, locked, opened, rename_table
 from tests.waiting import eventually
-
-
-class Silence:
-    """A connection that nobody listens to."""
-
-    is_full = False
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """Drop them."""
-
-    def cut(self, reason: str) -> None:
-        """Do nothing."""
 
 
 class Scene:

@@ -105,6 +105,8 @@ async def test_a_client_that_comes_back_in_time_keeps_its_task(live: Live, peer:
     again = await other.register("A", resume=[task["assignment"]])
     assert again["client_id"] != first["client_id"]
     assert (again["resumed"], again["lost"]) == ([task["assignment"]], [])
+    await other.submit({"kind": "A"})
+    assert await other.settled() == []  # it holds as much as it can
     await other.say(success(task))
     await other.expect("ResultResponse", status="accepted", state="completed")
     assert not live.logged("client.died")
@@ -243,6 +245,23 @@ async def test_any_word_is_a_sign_of_life(live: Live, peer: Peer) -> None:
         await anyio.sleep(TIMEOUT_S / 3)
 
     assert not live.logged("client.died")
+
+
+async def test_a_client_that_reads_slowly_but_steadily_lives(live: Live, peer: Peer, other: Peer) -> None:
+    """While much waits for it, its pings are not read; that is not its silence."""
+    count = 20
+    for _ in range(count):
+        await other.submit({"kind": "A", "payload": "x" * 900_000})
+    await peer.say(registration("A", capacity=count))
+    async with pinging(peer):
+        begun_s, tasks = time.monotonic(), 0
+        while tasks < count:
+            tasks += (await peer.hear_some(100_000)).count(b'"type":"Task"')
+            await anyio.sleep(0.01)
+
+    assert time.monotonic() - begun_s > 1.5 * TIMEOUT_S
+    assert not live.logged("client.died")
+    assert not live.logged("connection.cut")
 
 
 async def test_a_producer_may_be_silent(live: Live, peer: Peer) -> None:

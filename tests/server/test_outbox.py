@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from anyio import Semaphore, create_task_group, move_on_after, wait_all_tasks_blocked
+from anyio import Semaphore, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
 from anyio.abc import ByteSendStream
 
 from dtm.protocol.messages import Message, PingResponse
@@ -154,9 +154,10 @@ async def test_what_was_read_makes_room_below_the_bound() -> None:
     outbox, wire = boxed()
     wire.take(9_999)
     async with writing(outbox, wire):
-        for _ in range(2 * MAX_QUEUED // MEBIBYTE):
-            outbox.put(of_size(MEBIBYTE))
-            await outbox.room()
+        with fail_after(LONG_S):
+            for _ in range(2 * MAX_QUEUED // MEBIBYTE):
+                outbox.put(of_size(MEBIBYTE))
+                await outbox.room()
 
 
 async def test_a_peer_that_takes_nothing_is_given_up() -> None:
@@ -174,7 +175,7 @@ async def test_a_peer_that_reads_slowly_but_steadily_is_not_given_up() -> None:
     for _ in range(8):
         outbox.put(of_size(MEBIBYTE))
     async with writing(outbox, wire):
-        with anyio.fail_after(10):
+        with fail_after(LONG_S):
             while outbox.is_full:
                 await anyio.sleep(0.01)
                 wire.take()

@@ -101,6 +101,18 @@ def test_silence_counts_from_the_last_word(now_s: float, expected: list[int]) ->
     assert silent(found, now_s) == expected
 
 
+def test_whoever_is_not_read_is_not_silent() -> None:
+    """A peer that is behind with reading is not listened to; how long that may last, the writing decides."""
+    one = member(1)
+    found = roster(one)
+    assert isinstance(one.outlet, Line)
+    one.outlet.is_full = True
+
+    assert silent(found, 99) == []
+    one.outlet.is_full = False
+    assert silent(found, 99) == [1]
+
+
 def test_deafness_of_the_server_is_not_silence() -> None:
     """Nobody could be heard in that time."""
     found = roster(member(1))

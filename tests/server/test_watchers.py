@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from dtm.protocol.messages import Message
 from dtm.server.watchers import Watchers
+from tests.server.stores import Silence
 
-
-class Line:
-    """A connection."""
-
-    is_full = False
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """Drop them."""
-
-    def cut(self, reason: str) -> None:
-        """Do nothing."""
-
-
-ONE, TWO = Line(), Line()
+ONE, TWO = Silence(), Silence()
 
 
 def leftovers(watchers: Watchers) -> int:

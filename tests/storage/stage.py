@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import event
 
 from dtm.core.auditline import FIRST_PREV, digest, seq_of
 from dtm.core.balance import Balance, LeastLoaded, Seat
@@ -168,6 +170,14 @@ def report(assigned: Assigned, outcome: Success | Failed | Released, *, client_i
     return Report(
         assigned.client_id if client_id is None else client_id, assigned.task_id, assigned.assignment_id, outcome
     )
+
+
+def meanwhile(reader: Reader, happens: Callable[[], object]) -> None:
+    """Let something happen after each question that `reader` asks."""
+
+    @event.listens_for(reader._connection.engine, "after_cursor_execute")
+    def _after(*_: object) -> None:
+        happens()
 
 
 # What must hold after each commit. Each query lists what is wrong.

@@ -11,7 +11,7 @@ import pytest
 from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Why
 from dtm.storage.errors import StoreFailed
 from dtm.storage.reader import AttemptRow, DeadLetterRow, Reader
-from tests.storage.stage import BACKOFF, BOOM, FAILED, MINUTE, NOON, OK, SECOND, Stage
+from tests.storage.stage import BACKOFF, BOOM, FAILED, MINUTE, NOON, OK, SECOND, Stage, meanwhile
 
 ADD = NewTask("add", "1")
 EVERYTHING = Selection(everything=True)
@@ -252,6 +252,18 @@ def test_a_moment_is_one_moment(stage: Stage, reader: Reader) -> None:
     assert during == before
     assert before[1] is None
     assert after[1] is not None
+
+
+def test_a_history_is_of_one_moment(stage: Stage, reader: Reader) -> None:
+    """A task that is assigned while one looks has no attempt that the task itself does not know of."""
+    stage.submit(ADD)
+    client = stage.join().client_id
+    meanwhile(reader, lambda: stage.give(client))
+    history = reader.history(1)
+
+    assert history is not None
+    assert (history.task.state, history.attempts) == ("pending", [])
+    assert stage.states(1) == ["assigned"]
 
 
 def test_a_look_that_fails_says_why_and_can_be_tried_again(stage: Stage, reader: Reader) -> None:
