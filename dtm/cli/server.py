@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
-from dtm.cli.loop import run
+from dtm.cli.loop import collect_rarely, run
 from dtm.cli.options import DURATION, DURATION_RANGE, config_option, run_cli, setting, version_option
 from dtm.cli.signals import stop_events
 from dtm.core.durations import format_duration
@@ -111,6 +111,7 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
         with stop_events() as (drain, now):
             await serve(settings, StopRequest(drain, now))
 
+    collect_rarely()
     run(main)
 
 

@@ -176,8 +176,10 @@ def meanwhile(reader: Reader, happens: Callable[[], object]) -> None:
     """Let something happen after each question that `reader` asks."""
 
     @event.listens_for(reader._connection.engine, "after_cursor_execute")
-    def _after(*_: object) -> None:
-        happens()
+    def _after(*heard: Any) -> None:
+        _, _, statement, *_ = heard
+        if statement != "BEGIN":  # only the first question begins a moment
+            happens()
 
 
 # What must hold after each commit. Each query lists what is wrong.
