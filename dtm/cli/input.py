@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 import msgspec
-from anyio import to_thread
 from msgspec import Raw, Struct
 
 from dtm.core.errors import DtmError
@@ -62,7 +63,9 @@ async def read_tasks(file: BinaryIO, template: Template) -> AsyncIterator[list[S
     """
     lines = LineBuffer(MAX_VALUE)
     number = 0
-    while data := await to_thread.run_sync(_read_some, file, abandon_on_cancel=True):
+    # A buffer waits until it is full, and stays locked while a thread waits in it: Python aborts on that at its end.
+    raw = getattr(file, "raw", file)
+    while data := await _read_some(raw):
         for part in _parts(lines, data, template, number):
             number += len(part)
             yield part
@@ -91,9 +94,30 @@ def _parts(lines: LineBuffer, data: bytes, template: Template, number: int) -> I
         yield part
 
 
-def _read_some(file: BinaryIO) -> bytes:
-    """Read what is there, without waiting until a buffer is full."""
-    return file.read1(_READ_SIZE) if isinstance(file, io.BufferedReader) else file.read(_READ_SIZE)
+async def _read_some(file: BinaryIO) -> bytes:
+    """Read what is there, in a thread that the end of the program does not wait for: nobody may ever type anything."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bytes] = loop.create_future()
+
+    def tell(data: bytes, error: OSError | None) -> None:
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(data)
+        else:
+            answer.set_exception(error)
+
+    def read() -> None:
+        data, failure = b"", None
+        try:
+            data = file.read(_READ_SIZE)
+        except OSError as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, data, failure)
+
+    threading.Thread(target=read, name="input", daemon=True).start()
+    return await answer
 
 
 def _checked_json(payload: bytes) -> Raw:

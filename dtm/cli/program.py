@@ -5,6 +5,7 @@ Knows no command: it runs the one it is given.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sqlite3
@@ -19,6 +20,7 @@ from dtm.core.errors import DtmError
 
 DISTRIBUTION = "durable-task-manager"
 EXIT_FAILURE = 1
+_OUTPUT_FAILURES = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 # What a shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 EXIT_INTERRUPTED = 130
 
@@ -39,7 +41,8 @@ def run_cli(
     """
     try:
         result = command.main(arguments, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001  a task group wraps even a Ctrl-C
         return _explain(error, exit_codes or {})
     return result if type(result) is int else 0
@@ -79,6 +82,10 @@ def _explain(error: BaseException, exit_codes: Mapping[type[DtmError], int]) -> 
             click.echo("Interrupted.", err=True)
             return EXIT_INTERRUPTED
         case BrokenPipeError():
+            _forget_stdout()
+            return EXIT_FAILURE
+        case OSError(errno=number) as failure if number in _OUTPUT_FAILURES:
+            click.echo(f"Error: the output cannot be written ({failure.strerror})", err=True)
             _forget_stdout()
             return EXIT_FAILURE
         case DtmError() as refusal:

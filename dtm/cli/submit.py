@@ -110,6 +110,8 @@ async def _one(template: Template, payload: str) -> Tasks:
 
 def _opened(path: Path | None) -> AbstractContextManager[BinaryIO]:
     if path is None or str(path) == "-":
+        if sys.stdin is None:
+            raise BadInput("wanted lines from standard input, found it closed; name a --file")
         return nullcontext(sys.stdin.buffer)
     try:
         # Unbuffered: a buffer could not be closed while a thread waits for a pipe to fill it.

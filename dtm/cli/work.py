@@ -177,7 +177,9 @@ def _stop_at_end_of_input(stop: Event) -> None:
     loop = asyncio.get_running_loop()
 
     def read_to_the_end() -> None:
-        sys.stdin.buffer.read()
+        # Not through the buffer, whose lock would be held when the program ends.
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
         loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=read_to_the_end, name="end-of-input", daemon=True).start()

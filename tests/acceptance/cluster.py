@@ -65,6 +65,14 @@ class Cluster:
         self._processes.append(process)
         return process, log
 
+    def program(self, name: str) -> Path:
+        """Give the installed command of that name."""
+        return self._bin / name
+
+    def logs(self) -> str:
+        """Give everything that started programs have logged."""
+        return "".join(log.read_text() for log in sorted(self.folder.glob("[0-9][0-9]-*.log")))
+
     def kill_all(self) -> None:
         """Kill what still runs."""
         for process in self._processes:

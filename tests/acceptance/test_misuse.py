@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, end
+from tests.acceptance.cluster import DEADLINE_S, Cluster, end
 
 pytest_plugins = ("tests.wheel",)
 
@@ -174,3 +176,36 @@ def test_setting_comes_from_flag_environment_file_and_default_in_that_order(clus
         done = cluster.finish("dtm-server", "--config", "dtm.toml", *words, code=1, env=env)
 
         assert f"{expected} cannot be locked" in done.stderr.replace(":", "")
+
+
+def test_interrupt_ends_a_submission_that_waits_for_input(cluster: Cluster) -> None:
+    """Ctrl-C ends `submit KIND -` at once, although nobody ever types anything."""
+    cluster.start_server()
+    command = [str(cluster.program("dtm-client")), "submit", "HashText", "-", "--server", cluster.address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        cluster.eventually("it is connected", lambda: cluster.logs().count("client.connect") or None)
+
+        process.send_signal(signal.SIGINT)
+        code = process.wait(DEADLINE_S)
+
+        assert process.stderr is not None
+        assert (code, process.stderr.read().strip()) == (130, "Interrupted.")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_full_disk_under_the_output_is_reported(cluster: Cluster) -> None:
+    """Output that cannot be written is one line on standard error and exit code 1."""
+    end(cluster.start_server())
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [cluster.program("dtm-admin"), "stats"],
+            cwd=cluster.folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: the output cannot be written")

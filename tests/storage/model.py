@@ -47,6 +47,11 @@ class Model:
     tasks_ever: int = 0
     attempts_ever: int = 0
 
+    @property
+    def live(self) -> list[int]:
+        """The attempts that run."""
+        return [id for id, attempt in self.attempts.items() if attempt.outcome is None]
+
     def join(self, name: str) -> int:
         """A client comes."""
         client = len(self.names) + 1

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dtm.storage.batch import (
     DEATHS,
@@ -26,7 +26,7 @@ from dtm.storage.batch import (
     Why,
 )
 from dtm.storage.receipt import Refused, Registered, Resolved, Submitted, Verdict
-from tests.storage.model import BACKOFF_S, Model, ModelTask
+from tests.storage.model import BACKOFF_S, Model, ModelAttempt, ModelTask
 from tests.storage.stage import BACKOFF, FAILED, HOPELESS, NOON, OK, SECOND, UNBEGUN, Stage, open_store, what_is_wrong
 
 KINDS = ("add", "mul")
@@ -45,7 +45,7 @@ tasks = st.builds(
     kind=st.sampled_from(KINDS),
     payload=st.sampled_from(["1", "2"]),
     priority=st.integers(-1, 1),
-    max_retries=st.integers(1, 3),
+    max_retries=st.sampled_from([1, 1, 2, 3]),
     key=st.none() | st.sampled_from(["k1", "k2"]),
 )
 delays = st.sampled_from([0, 0, 0, 5, 15])
@@ -79,21 +79,19 @@ class StoreAndModel(RuleBasedStateMachine):
 
     # Who comes and goes.
 
-    @initialize()
-    def somebody_is_there(self) -> None:
-        """Nothing much happens without a client."""
-        self.join("w1")
-
     @rule(name=st.sampled_from(NAMES))
     def join(self, name: str) -> None:
         """A client comes."""
         assert self.stage.join(name) == Registered(self.model.join(name))
 
-    @precondition(lambda self: self.model.attempts)
-    @rule(name=st.sampled_from(NAMES), data=st.data())
-    def resume(self, name: str, data: st.DataObject) -> None:
-        """A client comes back, or says that it does."""
-        named = data.draw(st.lists(st.integers(0, self.model.attempts_ever), unique=True, min_size=1, max_size=4))
+    @rule(data=st.data())
+    def resume(self, data: st.DataObject) -> None:
+        """A client comes back and names what it holds, and more; or it takes another's name."""
+        id = self._live(data)
+        others = data.draw(st.lists(st.integers(0, self.model.attempts_ever), unique=True, max_size=3))
+        named = list(dict.fromkeys([*others, id]))
+        own = self.model.names[self.model.attempts[id].client]
+        name = data.draw(st.sampled_from([own, own, *NAMES]))
         back = self.stage.join(name, resume=named)
         client, resumed = self.model.resume(name, named)
 
@@ -101,11 +99,10 @@ class StoreAndModel(RuleBasedStateMachine):
         assert [id for id, _ in back.resumed] == sorted(resumed)
         assert back.lost == tuple(id for id in named if id not in resumed)
 
-    @precondition(lambda self: self.model.present)
     @rule(why=st.sampled_from(Why), data=st.data())
     def leave(self, why: Why, data: st.DataObject) -> None:
         """A client goes, in peace or not."""
-        client = data.draw(st.sampled_from(sorted(self.model.present)))
+        client = data.draw(st.sampled_from([self.model.attempts[self._live(data)].client, *self.model.present]))
         receipt = self.stage.leave(client, why)
         self.model.leave(client, is_death=why in DEATHS)
 
@@ -127,38 +124,33 @@ class StoreAndModel(RuleBasedStateMachine):
                 id, is_duplicate = expected
                 assert answer == Submitted([id], [id] if is_duplicate else [])
 
-    @precondition(lambda self: self.model.present)
     @rule(kinds=kinds, free=st.integers(1, 4), data=st.data())
     def give(self, kinds: set[str], free: int, data: st.DataObject) -> None:
         """A client gets tasks."""
-        client = data.draw(st.sampled_from(sorted(self.model.present)))
+        client = data.draw(st.sampled_from(self._present()))
         assigned = self.stage.give(client, *kinds, free=free)
         self.model.fall_due()
 
         assert [(one.assignment_id, one.task_id) for one in assigned] == self.model.give(client, kinds, free)
         assert {one.client_id for one in assigned} <= {client}
 
-    @precondition(lambda self: any(attempt.outcome is None for attempt in self.model.attempts.values()))
     @rule(outcome=st.sampled_from(sorted(OUTCOMES)), data=st.data())
     def finish(self, outcome: str, data: st.DataObject) -> None:
         """A client says how its task went."""
-        live = [id for id, attempt in self.model.attempts.items() if attempt.outcome is None]
-        id = data.draw(st.sampled_from(live))
+        id = self._live(data)
         attempt = self.model.attempts[id]
         self._report([(attempt.client, attempt.task, id, outcome)])
 
-    @precondition(lambda self: self.model.attempts_ever)
     @rule(outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=1, max_size=3), data=st.data())
     def say_anything(self, outcomes: list[str], data: st.DataObject) -> None:
         """Clients say all sorts of things in one batch: right, late, again, and about what is not theirs."""
+        self._live(data)
         said = []
         for outcome in outcomes:
-            id = data.draw(st.integers(1, self.model.attempts_ever + 1))
-            attempt = self.model.attempts.get(id)
-            client = data.draw(
-                st.sampled_from([attempt.client] * 3 if attempt else [1]) | st.sampled_from(sorted(self.model.names))
-            )
-            task = attempt.task if attempt else data.draw(st.integers(0, self.model.tasks_ever))
+            id = data.draw(st.sampled_from([*self.model.attempts, self.model.attempts_ever + 1]))
+            attempt = self.model.attempts.get(id, ModelAttempt(0, 1))
+            client = data.draw(st.sampled_from([attempt.client, attempt.client, *self.model.names]))
+            task = data.draw(st.sampled_from([attempt.task] * 4 + [*self.model.tasks]))
             said.append((client, task, id, outcome))
         self._report(said)
 
@@ -175,12 +167,14 @@ class StoreAndModel(RuleBasedStateMachine):
 
     # An operator.
 
-    @precondition(lambda self: self.model.tasks_ever)
     @rule(command=st.sampled_from([Reprocess, Reprocess, Clear]), limit=limits, data=st.data())
     def settle(self, command: type[Reprocess | Clear], limit: int, data: st.DataObject) -> None:
         """Some dead letters are settled, or all."""
-        everything = frozenset(range(self.model.tasks_ever + 1))
-        ids = data.draw(st.just(everything) | st.frozensets(st.sampled_from(sorted(everything)), max_size=4))
+        if not self.model.letters:
+            self.finish("rejected", data)
+        everything = frozenset(self.model.tasks)
+        some = st.frozensets(st.sampled_from([*self.model.letters, *self.model.tasks]), max_size=4)
+        ids = data.draw(st.just(everything) | some)
         selection = Selection(everything=True) if ids == everything else Selection(ids=tuple(ids))
         resolved = self.stage.settle(command(selection, limit))
         expected = self.model.reprocess(ids, limit) if command is Reprocess else self.model.clear(ids, limit)
@@ -210,6 +204,19 @@ class StoreAndModel(RuleBasedStateMachine):
         for path, content in left_behind.items():
             path.write_bytes(content)
         self.stage.store = open_store(self.stage.path)
+
+    # What must be there before something can happen to it.
+
+    def _present(self) -> list[int]:
+        if not self.model.present:
+            self.join("w1")
+        return sorted(self.model.present)
+
+    def _live(self, data: st.DataObject) -> int:
+        if not self.model.live:
+            self.submit([(ModelTask("add", "1", priority=0, max_retries=2, key=None), 0)])
+            self.give(set(KINDS), 4, data)
+        return data.draw(st.sampled_from(self.model.live))
 
     # What holds after each step.
 
@@ -276,5 +283,10 @@ def test_the_model_waits_as_long_as_the_stage() -> None:
 
 TestStoreAndModel = StoreAndModel.TestCase
 TestStoreAndModel.settings = settings(
-    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    # No shrinking: with a disk under each step it can take longer than a test may (pyproject's faulthandler_timeout).
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
