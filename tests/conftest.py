@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 
 @pytest.fixture
@@ -24,3 +25,8 @@ def _no_log() -> None:
 
 def _drop(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     raise structlog.DropEvent
+
+
+# A busy machine may take long over an example that is quick by itself; pytest's own limit ends one that hangs.
+settings.register_profile("dtm", deadline=None)
+settings.load_profile("dtm")
