@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import get_args
 
 import click
 
 from dtm.cli.loop import run
-from dtm.cli.options import ADDRESS, Address, config_option, setting
+from dtm.cli.options import Address, config_option
 from dtm.cli.output import MISSING, OutputFormat, Printer, TroubleOnce
+from dtm.cli.remote import output_option, server_option
 from dtm.client.producer import Producer
 from dtm.protocol.messages import TaskFinished
 
@@ -20,15 +20,9 @@ _ID = click.IntRange(0, 2**63 - 1)
 @click.command()
 @click.argument("ids", metavar="ID...", type=_ID, nargs=-1, required=True)
 @config_option
-@setting("--server", type=ADDRESS, default="127.0.0.1:12345", help="The server.")
+@server_option
 @click.option("--wait", is_flag=True, help="Wait for those that have not ended.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(get_args(OutputFormat)),
-    default="text",
-    help="text: results alone. json: id, state, result and error.",
-)
+@output_option
 def result(*, ids: Sequence[int], server: Address, wait: bool, output: OutputFormat) -> int:
     """Print the results of tasks, one line each, in the order of the IDs.
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, BinaryIO
 
 import click
 from anyio import BrokenResourceError, Event, create_memory_object_stream, create_task_group
@@ -17,9 +17,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from dtm.cli.input import BadInput, Template, read_tasks
 from dtm.cli.loop import run
-from dtm.cli.options import ADDRESS, DURATION, Address, config_option, setting
-from dtm.cli.output import OutputFormat, Printer, TroubleOnce
+from dtm.cli.options import DURATION, Address, config_option
+from dtm.cli.output import Printer, TroubleOnce
 from dtm.cli.progress import Progress
+from dtm.cli.remote import output_option, server_option
 from dtm.client.producer import Producer
 from dtm.protocol.messages import SubmittedTask
 
@@ -52,7 +53,7 @@ class _TakesNegatives(click.Command):
 @click.argument("kind")
 @click.argument("payload", required=False)
 @config_option
-@setting("--server", type=ADDRESS, default="127.0.0.1:12345", help="The server.")
+@server_option
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Submit one task for each line of this file; - for standard input."
 )
@@ -64,13 +65,7 @@ class _TakesNegatives(click.Command):
 @click.option("--delay", type=DURATION, help="Do not run before so much time has passed.")
 @click.option("--max-retries", type=click.IntRange(1, 1_000_000), help="Overrides the server's.")
 @click.option("--wait", is_flag=True, help="Wait for the results and print them, one line a task, in order.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(get_args(OutputFormat)),
-    default="text",
-    help="text: results alone (ids without --wait). json: id, state, result and error.",
-)
+@output_option
 def submit(**values: Any) -> int:
     """Submit a task of KIND with PAYLOAD, or with - one task for each line of standard input.
 

@@ -18,8 +18,9 @@ from msgspec import Struct
 
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
 from dtm.cli.loop import run
-from dtm.cli.options import ADDRESS, DURATION, Address, config_option, setting
+from dtm.cli.options import DURATION, Address, config_option, setting
 from dtm.cli.processes import Supervisor
+from dtm.cli.remote import server_option
 from dtm.cli.signals import stop_events
 from dtm.client.builtin import BUILTIN, with_failures
 from dtm.client.handlers import Handlers, registry, select
@@ -69,7 +70,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
 @click.command()
 @config_option
-@setting("--server", type=ADDRESS, default="127.0.0.1:12345", help="The server.")
+@server_option
 @setting("--name", metavar="TEXT", help="What the server calls this client; by default host and process.")
 @setting("--kinds", metavar="KIND,…", help=f"The kinds to run; by default all: {', '.join(BUILTIN)}.")
 @setting(

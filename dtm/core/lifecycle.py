@@ -47,7 +47,6 @@ NEXT = {
     (State.DEAD, Event.CLEAR): State.CLEARED,
 }
 
-WAITING = frozenset({State.SCHEDULED, State.PENDING})
 ENDED = frozenset({State.COMPLETED, State.DEAD})
 
 

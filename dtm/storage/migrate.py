@@ -36,6 +36,8 @@ def prepare(path: Path) -> str:
     except StoreMissing:
         _create(path)
         return "created"
+    # A crash right after the creation leaves a name that can be read and is perhaps not on disk yet.
+    _sync(path.parent)
     if found == REVISION:
         return "opened"
     _upgrade(path)
