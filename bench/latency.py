@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from anyio import connect_tcp
 from msgspec import Raw
 
 from bench import floor, ledger, texts
@@ -51,7 +52,9 @@ def _to_result(name: str, folder: Path, tasks: int) -> Latency:
 
 async def _await_results(address: Address, tasks: int) -> list[float]:
     took_s = []
-    async with Producer.open(address.host, address.port, chance=random.Random(), on_trouble=_give_up) as producer:
+    async with Producer.open(
+        address.host, address.port, connect=connect_tcp, chance=random.Random(), on_trouble=_give_up
+    ) as producer:
         for number in range(tasks):
             sent_s = time.perf_counter()
             (task_id,) = await producer.submit([texts.task(number)], follow=True)

@@ -12,7 +12,7 @@ import time
 from typing import NoReturn
 
 import click
-from anyio import CapacityLimiter, create_task_group
+from anyio import CapacityLimiter, connect_tcp, create_task_group
 from msgspec import Raw
 
 from bench import texts
@@ -56,7 +56,9 @@ def main(*, address: Address, tasks: int, follow: bool) -> None:
 
 async def _submit(address: Address, tasks: int, *, follow: bool) -> float:
     at_once = CapacityLimiter(MOST_PARTS)
-    async with Producer.open(address.host, address.port, chance=random.Random(), on_trouble=_give_up) as producer:
+    async with Producer.open(
+        address.host, address.port, connect=connect_tcp, chance=random.Random(), on_trouble=_give_up
+    ) as producer:
 
         async def submit_part(numbers: range) -> None:
             async with at_once:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 import click
+from anyio import connect_tcp
 
 from dtm.cli.loop import run
 from dtm.cli.options import Address, config_option
@@ -34,7 +35,9 @@ def result(*, ids: Sequence[int], server: Address, wait: bool, output: OutputFor
 
 
 async def _print(ids: list[int], server: Address, printer: Printer, *, wait: bool) -> None:
-    async with Producer.open(server.host, server.port, chance=random.Random(), on_trouble=TroubleOnce()) as producer:
+    async with Producer.open(
+        server.host, server.port, connect=connect_tcp, chance=random.Random(), on_trouble=TroubleOnce()
+    ) as producer:
         statuses = await producer.query(ids, follow=wait)
         for task_id, status in zip(ids, statuses, strict=True):
             if wait:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-from anyio import BrokenResourceError, Event, create_memory_object_stream, create_task_group
+from anyio import BrokenResourceError, Event, connect_tcp, create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from dtm.cli.input import BadInput, Template, read_tasks
@@ -135,7 +135,9 @@ class _Submission:
     async def run(self, server: Address) -> None:
         """Submit all and, if wanted, wait for all."""
         trouble = TroubleOnce()
-        async with Producer.open(server.host, server.port, chance=random.Random(), on_trouble=trouble) as producer:
+        async with Producer.open(
+            server.host, server.port, connect=connect_tcp, chance=random.Random(), on_trouble=trouble
+        ) as producer:
             parts_in, parts_out = create_memory_object_stream[_Part](MOST_PARTS)
             with Progress("Finished" if self._follow else "Submitted") as progress:
                 async with create_task_group() as group:

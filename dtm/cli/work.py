@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 import structlog
-from anyio import Event
+from anyio import Event, connect_tcp
 from msgspec import Struct
 
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
@@ -25,6 +25,7 @@ from dtm.cli.signals import stop_events
 from dtm.client.builtin import BUILTIN, with_failures
 from dtm.client.handlers import Handlers, registry, select
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
+from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
 from dtm.core.durations import format_duration
 
@@ -129,7 +130,8 @@ async def _work(options: Options, handlers: Handlers) -> int:
     with stop_events() as (stop, now):
         if options.until_eof:
             _stop_at_end_of_input(stop)
-        unheard = await Worker(settings, handlers, prefetch, random.Random()).run(stop, now)
+        worker = Worker(settings, handlers, prefetch, connect=connect_tcp, slots=threads, chance=random.Random())
+        unheard = await worker.run(stop, now)
     if unheard:
         log.warning("stopped", unfinished=unheard)
     return 0

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, fail_after
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 
 from dtm.core.errors import DtmError
 from dtm.protocol.codec import BadLine, decode_from_server, encode_all
@@ -27,6 +26,10 @@ READ_SIZE = 256 * 1024
 _MAX_LINE = 2 * 1024 * 1024
 
 
+Connect = Callable[[str, int], Awaitable[ByteStream]]
+"""How a host and a port become a connection: `anyio.connect_tcp`, unless a test stands for the network."""
+
+
 class Unreachable(DtmError):
     """No server answers at the address."""
 
@@ -38,13 +41,13 @@ class LinkLost(DtmError):
 class Link:
     """An open connection."""
 
-    def __init__(self, stream: SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._lines = LineBuffer(_MAX_LINE)
-        self.heard_s = time.monotonic()
+        self.heard_s = anyio.current_time()
 
     @classmethod
-    async def open(cls, host: str, port: int) -> Link:
+    async def open(cls, host: str, port: int, connect: Connect) -> Link:
         """Connect.
 
         Raises:
@@ -52,7 +55,7 @@ class Link:
         """
         try:
             with fail_after(CONNECT_TIMEOUT_S):
-                return cls(await anyio.connect_tcp(host, port))
+                return cls(await connect(host, port))
         except TimeoutError:
             raise Unreachable(f"no answer from {host}:{port} within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
@@ -81,7 +84,7 @@ class Link:
         """
         try:
             data = await self._stream.receive(READ_SIZE)
-            self.heard_s = time.monotonic()
+            self.heard_s = anyio.current_time()
             return [decode_from_server(line) for line in self._lines.feed(data)]
         except (EndOfStream, BrokenResourceError, ClosedResourceError) as error:
             raise LinkLost("the server closed the connection") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 import anyio
@@ -22,9 +21,10 @@ async def ping_forever(link: Link, outgoing: Outgoing, *, interval_s: float, tim
     """
     while True:
         await anyio.sleep(interval_s)
-        if time.monotonic() - link.heard_s > timeout_s:
+        now_s = anyio.current_time()
+        if now_s - link.heard_s > timeout_s:
             raise LinkLost(f"the server was silent for {timeout_s:g} s")
-        outgoing.put([PingRequest(time.time())])
+        outgoing.put([PingRequest(now_s)])
 
 
 class Outgoing:

@@ -15,7 +15,7 @@ import anyio
 from anyio import Event, create_task_group
 from msgspec import UNSET
 
-from dtm.client.link import Link, LinkLost, Unreachable
+from dtm.client.link import Connect, Link, LinkLost, Unreachable
 from dtm.client.outgoing import Outgoing, ping_forever
 from dtm.core.backoff import Backoff
 from dtm.core.errors import DtmError
@@ -61,9 +61,12 @@ class _Request:
 class Producer:
     """A client that submits tasks and asks what became of them."""
 
-    def __init__(self, host: str, port: int, *, chance: random.Random, on_trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self, host: str, port: int, *, connect: Connect, chance: random.Random, on_trouble: Callable[[str], None]
+    ) -> None:
         self._host = host
         self._port = port
+        self._connect = connect
         self._chance = chance
         self._on_trouble = on_trouble
         self._next_ref = 1
@@ -77,15 +80,15 @@ class Producer:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, host: str, port: int, *, chance: random.Random, on_trouble: Callable[[str], None]
+        cls, host: str, port: int, *, connect: Connect, chance: random.Random, on_trouble: Callable[[str], None]
     ) -> AsyncIterator[Producer]:
         """Connect, and stay connected as long as the context lasts; `on_trouble` hears why that was not so.
 
         Raises:
             Unreachable: there is no server to begin with.
         """
-        producer = cls(host, port, chance=chance, on_trouble=on_trouble)
-        link = await Link.open(host, port)
+        producer = cls(host, port, connect=connect, chance=chance, on_trouble=on_trouble)
+        link = await Link.open(host, port, connect)
         async with create_task_group() as group:
             group.start_soon(producer._stay_connected, link)
             yield producer
@@ -185,7 +188,7 @@ class Producer:
             self._failures += 1
             await anyio.sleep(BACKOFF.delay_s(self._failures, self._chance.random()))
             try:
-                return await Link.open(self._host, self._port)
+                return await Link.open(self._host, self._port, self._connect)
             except Unreachable as error:
                 self._on_trouble(str(error))
 

@@ -23,27 +23,35 @@ class Work:
         self.assignment = assignment
         self.handler = handler
         self.payload = payload
+        self.begun_s = 0.0
         self.took_s = 0.0
         self.outcome: Outcome | None = None
 
 
-class Slots:
-    """A fixed number of threads, each running one task at a time."""
+def threads(count: int, on_done: Callable[[], object]) -> Slots:
+    """Start `count` threads, each of which runs one task at a time."""
+    slots = Slots(on_done, time.perf_counter)
+    for number in range(count):
+        threading.Thread(target=slots.serve, name=f"slot-{number}", daemon=True).start()
+    return slots
 
-    def __init__(self, threads: int, on_done: Callable[[], object]) -> None:
+
+class Slots:
+    """What waits, what has run and how one run goes; threads, or what stands for them, call `take` and `run`."""
+
+    def __init__(self, on_done: Callable[[], object], clock_s: Callable[[], float]) -> None:
         self._waiting: SimpleQueue[Work] = SimpleQueue()
         self._done: deque[Work] = deque()
         self._is_told = False
         self._on_done = on_done
-        self._begun_s = time.perf_counter()
-        for number in range(threads):
-            threading.Thread(target=self._run, name=f"slot-{number}", daemon=True).start()
+        self._clock_s = clock_s
+        self._begun_s = clock_s()
 
     def put(self, work: Work) -> None:
         """Let `work` run as soon as a thread is free."""
         if self._waiting.empty():
             # It has not waited for anybody yet.
-            self._begun_s = time.perf_counter()
+            self._begun_s = self._clock_s()
         self._waiting.put(work)
 
     def harvest(self) -> list[Work]:
@@ -65,16 +73,25 @@ class Slots:
 
     def stalled_s(self) -> float:
         """Say for how many seconds no thread has begun anything although something waits."""
-        return 0.0 if self._waiting.empty() else time.perf_counter() - self._begun_s
+        return 0.0 if self._waiting.empty() else self._clock_s() - self._begun_s
 
-    def _run(self) -> None:
+    def take(self) -> Work:
+        """Begin what has waited longest; waits for it."""
+        work = self._waiting.get()
+        work.begun_s = self._begun_s = self._clock_s()
+        return work
+
+    def run(self, work: Work) -> None:
+        """Run what was begun, in the thread that calls."""
+        work.outcome = run_sync(work.handler, work.payload, max_result_bytes=MAX_VALUE)
+        work.took_s = self._clock_s() - work.begun_s
+        self._done.append(work)
+        # One wake-up serves all that finish before it is answered.
+        if not self._is_told:
+            self._is_told = True
+            self._on_done()
+
+    def serve(self) -> None:
+        """Run one after the other, for ever."""
         while True:
-            work = self._waiting.get()
-            started_s = self._begun_s = time.perf_counter()
-            work.outcome = run_sync(work.handler, work.payload, max_result_bytes=MAX_VALUE)
-            work.took_s = time.perf_counter() - started_s
-            self._done.append(work)
-            # One wake-up serves all that finish before it is answered.
-            if not self._is_told:
-                self._is_told = True
-                self._on_done()
+            self.run(self.take())

@@ -17,9 +17,10 @@ from anyio import Event, create_task_group, move_on_after
 from msgspec import Struct
 
 from dtm.client.handlers import Handlers
-from dtm.client.link import Link, LinkLost, Unreachable
+from dtm.client.link import Connect, Link, LinkLost, Unreachable
 from dtm.client.prefetch import Prefetch
 from dtm.client.service import Service
+from dtm.client.slots import Slots
 from dtm.client.workload import Workload
 from dtm.core.backoff import Backoff
 from dtm.protocol.messages import ClientMessage
@@ -43,8 +44,18 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
 class Worker:
     """A client that runs tasks until it is told to stop. Made and run in an event loop."""
 
-    def __init__(self, settings: WorkerSettings, handlers: Handlers, prefetch: Prefetch, chance: random.Random) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        handlers: Handlers,
+        prefetch: Prefetch,
+        *,
+        connect: Connect,
+        slots: Callable[[int, Callable[[], object]], Slots],
+        chance: random.Random,
+    ) -> None:
         self._settings = settings
+        self._connect = connect
         self._chance = chance
         self._service: Service | None = None
         self._failures = 0
@@ -54,7 +65,7 @@ class Worker:
             handlers,
             concurrency=settings.concurrency,
             prefetch=prefetch,
-            on_done=partial(_call, loop, self._ring),
+            slots=slots(settings.concurrency, partial(_call, loop, self._ring)),
         )
 
     async def run(self, stop: Event, now: Event) -> int:
@@ -102,7 +113,7 @@ class Worker:
         settings = self._settings
         while True:
             try:
-                link = await Link.open(settings.host, settings.port)
+                link = await Link.open(settings.host, settings.port, self._connect)
                 self._service = Service(link, settings.name, self._workload, self._forget_failures)
                 await self._service.run()
             except (Unreachable, LinkLost) as error:

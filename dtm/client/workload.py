@@ -5,7 +5,7 @@ Knows no connection: each call returns what is to be said to the server. It outl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import structlog
 from anyio import Event
@@ -21,13 +21,11 @@ log = structlog.get_logger()
 class Workload:
     """The tasks of one worker."""
 
-    def __init__(
-        self, handlers: Handlers, *, concurrency: int, prefetch: Prefetch, on_done: Callable[[], object]
-    ) -> None:
+    def __init__(self, handlers: Handlers, *, concurrency: int, prefetch: Prefetch, slots: Slots) -> None:
         self._handlers = handlers
         self._concurrency = concurrency
         self._prefetch = prefetch
-        self._slots = Slots(concurrency, on_done)
+        self._slots = slots
         self._held: set[int] = set()
         self._results: dict[int, Result] = {}
         self._returned: dict[int, Release] = {}

@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import Event, create_task_group
+from anyio import Event, connect_tcp, create_task_group
 from anyio.from_thread import start_blocking_portal
 
 from dtm.cli.client import EXIT_UNREACHABLE, client
@@ -23,6 +23,7 @@ from dtm.client.builtin import BUILTIN
 from dtm.client.handlers import Handler, Reject, registry
 from dtm.client.link import Unreachable
 from dtm.client.prefetch import FixedPrefetch
+from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
 from tests.server.live import Live, serving
 
@@ -103,7 +104,13 @@ async def _staffed(folder: Path) -> AsyncIterator[Live]:
         settings = WorkerSettings(
             host="127.0.0.1", port=live.port, name="worker", concurrency=4, shutdown_timeout_s=5.0
         )
-        group.start_soon(Worker(settings, handlers, FixedPrefetch(10), random.Random(1)).run, Event(), Event())
+        group.start_soon(
+            Worker(
+                settings, handlers, FixedPrefetch(10), connect=connect_tcp, slots=threads, chance=random.Random(1)
+            ).run,
+            Event(),
+            Event(),
+        )
         yield live
         group.cancel_scope.cancel()
         await anyio.lowlevel.checkpoint()

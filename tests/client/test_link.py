@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from anyio import create_task_group, fail_after
+from anyio import connect_tcp, create_task_group, fail_after
 from msgspec import Raw
 
 from dtm.client.link import Link, LinkLost, Unreachable
@@ -17,7 +17,7 @@ LOCAL = "127.0.0.1"
 
 async def connected(server: Scripted) -> Link:
     """Connect."""
-    return await Link.open(server.host, server.port)
+    return await Link.open(server.host, server.port, connect_tcp)
 
 
 async def test_messages_go_out_and_come_in() -> None:
@@ -58,13 +58,13 @@ async def test_nobody_there_is_said_so_and_how_to_start_one() -> None:
     """At once."""
     port = free_port()
     with fail_after(5), pytest.raises(Unreachable, match=f"cannot reach {LOCAL}:{port} .*refused.*dtm-server --db"):
-        await Link.open(LOCAL, port)
+        await Link.open(LOCAL, port, connect_tcp)
 
 
 async def test_no_such_host_is_said_so() -> None:
     """A name may be mistyped."""
     with pytest.raises(Unreachable, match=r"cannot reach no\.such\.host\.invalid:1 \("):
-        await Link.open("no.such.host.invalid", 1)
+        await Link.open("no.such.host.invalid", 1, connect_tcp)
 
 
 async def test_a_closed_connection_is_lost_on_both_ways() -> None:

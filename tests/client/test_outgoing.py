@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from anyio import create_task_group, fail_after, wait_all_tasks_blocked
+from anyio import connect_tcp, create_task_group, fail_after, wait_all_tasks_blocked
 from msgspec import Raw
 
 from dtm.client.link import Link, LinkLost
@@ -21,7 +21,7 @@ from tests.wire import Wire
 async def linked() -> AsyncIterator[tuple[Link, Wire]]:
     """Connect to a server that a test speaks for."""
     async with listening() as server:
-        link = await Link.open(server.host, server.port)
+        link = await Link.open(server.host, server.port, connect_tcp)
         try:
             async with server.accept() as wire:
                 yield link, wire

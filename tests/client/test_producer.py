@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 import pytest
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group, fail_after
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, connect_tcp, create_task_group, fail_after
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup, TaskStatus
 
 from dtm.client.link import Unreachable
@@ -35,7 +35,9 @@ async def server() -> AsyncIterator[Scripted]:
 async def producing(port: int, troubles: list[str] | None = None) -> AsyncIterator[Producer]:
     """Connect a producer."""
     complain: Callable[[str], None] = (lambda _: None) if troubles is None else troubles.append
-    async with Producer.open(Scripted.host, port, chance=random.Random(1), on_trouble=complain) as producer:
+    async with Producer.open(
+        Scripted.host, port, connect=connect_tcp, chance=random.Random(1), on_trouble=complain
+    ) as producer:
         yield producer
 
 

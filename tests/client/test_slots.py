@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from dtm.client.handlers import Handler, Success
-from dtm.client.slots import Slots, Work
+from dtm.client.slots import Slots, Work, threads
 from tests.client.gates import Gate
 from tests.waiting import LONG_S, in_the_end
 
@@ -54,7 +54,7 @@ def harvested(slots: Slots, count: int) -> list[Work]:
 
 def test_tasks_run_and_come_back_with_outcome_and_duration() -> None:
     """All of them, each once."""
-    slots = Slots(3, Bell())
+    slots = threads(3, Bell())
     for number in range(100):
         slots.put(work(number))
 
@@ -69,7 +69,7 @@ def test_tasks_run_and_come_back_with_outcome_and_duration() -> None:
 
 def test_as_many_run_at_once_as_there_are_threads(gate: Gate) -> None:
     """The others wait, in their order."""
-    slots = Slots(2, Bell())
+    slots = threads(2, Bell())
     for number in range(5):
         slots.put(work(number, gate.handler))
     in_the_end(lambda: gate.waiting == 2)
@@ -83,7 +83,7 @@ def test_as_many_run_at_once_as_there_are_threads(gate: Gate) -> None:
 def test_many_that_finish_ring_once_until_they_are_harvested() -> None:
     """A wake-up of the event loop costs more than a short task."""
     bell = Bell()
-    slots = Slots(1, bell)
+    slots = threads(1, bell)
     for number in range(50):
         slots.put(work(number))
     in_the_end(lambda: len(slots._done) == 50)
@@ -97,7 +97,7 @@ def test_many_that_finish_ring_once_until_they_are_harvested() -> None:
 def test_no_ring_is_lost_however_harvests_and_ends_meet() -> None:
     """Whoever harvests only when it is rung for gets everything."""
     rung = threading.Event()
-    slots = Slots(4, rung.set)
+    slots = threads(4, rung.set)
     count, found = 20_000, 0
     for number in range(count):
         slots.put(work(number))
@@ -114,7 +114,7 @@ def test_a_handler_cannot_end_a_thread() -> None:
     def exit_all(_: object) -> None:
         raise SystemExit(3)
 
-    slots = Slots(1, Bell())
+    slots = threads(1, Bell())
     slots.put(work(1, Handler("Exit", exit_all)))
     slots.put(work(2))
 
@@ -123,7 +123,7 @@ def test_a_handler_cannot_end_a_thread() -> None:
 
 def test_nothing_stalls_while_nothing_waits(gate: Gate) -> None:
     """However long the running ones take."""
-    slots = Slots(1, Bell())
+    slots = threads(1, Bell())
     assert slots.stalled_s() == 0
     slots.put(work(1, gate.handler))
     in_the_end(lambda: gate.waiting)
@@ -133,7 +133,7 @@ def test_nothing_stalls_while_nothing_waits(gate: Gate) -> None:
 
 def test_what_waits_stalls_from_when_it_came(gate: Gate) -> None:
     """Not from when the one before it began: that would be held against a task that has just come."""
-    slots = Slots(1, Bell())
+    slots = threads(1, Bell())
     slots.put(work(1, gate.handler))
     in_the_end(lambda: gate.waiting)
     begun_s = time.perf_counter()

@@ -10,13 +10,13 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import Event, create_task_group, fail_after
+from anyio import Event, connect_tcp, create_task_group, fail_after
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from dtm.client.handlers import Handler, registry
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
-from dtm.client.slots import Work
+from dtm.client.slots import Work, threads
 from dtm.client.worker import Worker, WorkerSettings
 from tests.client.gates import Gate
 from tests.client.scripted import Scripted, admission, free_port, listening, task, verdict, welcome
@@ -78,7 +78,9 @@ async def working(
     settings = WorkerSettings(
         host=Scripted.host, port=port, name="w", concurrency=concurrency, shutdown_timeout_s=shutdown_timeout_s
     )
-    worker = Worker(settings, handlers, prefetch or FixedPrefetch(3), random.Random(1))
+    worker = Worker(
+        settings, handlers, prefetch or FixedPrefetch(3), connect=connect_tcp, slots=threads, chance=random.Random(1)
+    )
     with capture_logs() as events:
         found = Working(worker, events)
         async with create_task_group() as group:
@@ -138,7 +140,14 @@ async def test_pure_python_does_not_keep_it_from_pinging(server: Scripted) -> No
             pass
 
     settings = WorkerSettings(host=server.host, port=server.port, name="w", concurrency=2, shutdown_timeout_s=1)
-    worker = Worker(settings, registry(Handler("Spin", spin)), FixedPrefetch(0), random.Random(1))
+    worker = Worker(
+        settings,
+        registry(Handler("Spin", spin)),
+        FixedPrefetch(0),
+        connect=connect_tcp,
+        slots=threads,
+        chance=random.Random(1),
+    )
     try:
         async with create_task_group() as group:
             group.start_soon(worker.run, Event(), Event())

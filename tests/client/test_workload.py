@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from dtm.client.handlers import Handler, Handlers, registry
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
+from dtm.client.slots import threads
 from dtm.client.workload import Workload
 from dtm.protocol.messages import Capacity, ClientMessage, Release, Result, ResultResponse, Task
 from tests.client.gates import Gate
@@ -45,7 +46,8 @@ class Impatient(AutoPrefetch):
 
 def workload(handlers: Handlers, *, concurrency: int = 1, prefetch: Prefetch | None = None) -> Workload:
     """Make one that fetches a few ahead."""
-    return Workload(handlers, concurrency=concurrency, prefetch=prefetch or FixedPrefetch(4), on_done=lambda: None)
+    slots = threads(concurrency, lambda: None)
+    return Workload(handlers, concurrency=concurrency, prefetch=prefetch or FixedPrefetch(4), slots=slots)
 
 
 def task(assignment: int, kind: str = "Echo", payload: Any = None) -> Task:
