@@ -15,6 +15,7 @@ from dtm.cli.options import DURATION, DURATION_RANGE, config_option, run_cli, se
 from dtm.cli.signals import stop_events
 from dtm.core.durations import format_duration
 from dtm.server.app import StopRequest, serve
+from dtm.server.machine import this_machine
 from dtm.server.settings import BALANCES, Settings
 
 _DEFAULT = Settings()
@@ -109,7 +110,7 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
 
     async def main() -> None:
         with stop_events() as (drain, now):
-            await serve(settings, StopRequest(drain, now))
+            await serve(settings, StopRequest(drain, now), this_machine())
 
     collect_rarely()
     run(main)

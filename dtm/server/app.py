@@ -6,7 +6,7 @@ import os
 import random
 import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import structlog
 from anyio import CancelScope, Event, create_task_group, move_on_after
-from anyio.abc import SocketListener, SocketStream, TaskGroup
+from anyio.abc import ByteStream, TaskGroup
 from msgspec import Struct
 
 from dtm.core.backoff import Backoff
@@ -23,14 +23,14 @@ from dtm.core.balance import Balance, LeastLoaded, Random, RoundRobin
 from dtm.protocol.messages import ShuttingDown
 from dtm.server import monitor
 from dtm.server.audit_log import AuditLog
-from dtm.server.clock import Clock
 from dtm.server.committer import Committer
 from dtm.server.connection import Connection
 from dtm.server.delivery import Delivery
 from dtm.server.demo import produce
 from dtm.server.hub import Hub
-from dtm.server.listener import accept_forever, listen, port_of
+from dtm.server.listener import Listener, accept_forever, port_of
 from dtm.server.lookup import Lookup
+from dtm.server.machine import Machine
 from dtm.server.projector import Projector
 from dtm.server.roster import Roster
 from dtm.server.settings import Settings
@@ -57,8 +57,8 @@ class StopRequest(Struct, frozen=True):
     now: Event
 
 
-async def serve(settings: Settings, stop: StopRequest) -> None:
-    """Run a server until `stop` asks for its end and everything is on disk.
+async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None:
+    """Run a server on `machine` until `stop` asks for its end and everything is on disk.
 
     Raises:
         DtmError: it cannot start, with the reason and what to do.
@@ -69,19 +69,20 @@ async def serve(settings: Settings, stop: StopRequest) -> None:
         lock.acquire(wait_s=LOCK_WAIT_S)
         stack.callback(lock.release)
         how = prepare(settings.db)
-        clock = Clock.start()
-        store = Store.open(settings.db, policy=_policy(settings), balance=_balance(settings))
+        store = Store.open(
+            settings.db, policy=_policy(settings, machine.chance), balance=_balance(settings, machine.chance)
+        )
         stack.callback(store.close)
         reader, log_reader = Reader.open(settings.db), Reader.open(settings.db)
         stack.callback(reader.close)
         stack.callback(log_reader.close)
         file = AuditLog(settings.dead_letter_log)
         stack.callback(file.close)
-        projector = Projector(log_reader, file)
+        projector = Projector(log_reader, file, machine.in_thread)
         projector.start()
         log.info("database", path=str(settings.db), state=how, sqlite=sqlite3.sqlite_version)
-        listeners = await listen(settings.host, settings.port)
-        server = Server(settings, clock=clock, store=store, reader=reader, projector=projector)
+        listeners = await machine.listen(settings.host, settings.port)
+        server = Server(settings, machine, store=store, reader=reader, projector=projector)
         try:
             await server.run(listeners, lock, stop)
         finally:
@@ -93,24 +94,27 @@ async def serve(settings: Settings, stop: StopRequest) -> None:
 class Server:
     """The running parts of a server."""
 
-    def __init__(self, settings: Settings, *, clock: Clock, store: Store, reader: Reader, projector: Projector) -> None:
+    def __init__(
+        self, settings: Settings, machine: Machine, *, store: Store, reader: Reader, projector: Projector
+    ) -> None:
         self._settings = settings
-        self._clock = clock
+        self._machine = machine
         self._store = store
         self._reader = reader
         self._projector = projector
         self._roster = Roster()
         self._watchers = Watchers()
-        self._committer = Committer(store, self._roster, clock)
-        self._connections: set[Connection] = set()
+        self._committer = Committer(store, self._roster, machine.clock, in_thread=machine.in_thread)
+        # In the order in which they came; a set would have another order in each run.
+        self._connections: dict[Connection, None] = {}
 
-    async def run(self, listeners: list[SocketListener], lock: StoreLock, stop: StopRequest) -> None:
+    async def run(self, listeners: Sequence[Listener], lock: StoreLock, stop: StopRequest) -> None:
         """Serve `listeners` until told to stop. Whatever part fails ends all the others."""
         host, port = self._settings.host, port_of(listeners)
         secret = secrets.token_hex(32)
         for client_id in self._reader.present_clients():
             # It was connected when the last server ended. It has this long to come back before it counts as dead.
-            back_by_s = self._clock.monotonic_s() + self._settings.heartbeat_timeout_s
+            back_by_s = self._machine.clock.monotonic_s() + self._settings.heartbeat_timeout_s
             self._roster.expect_back(client_id, back_by_s, Why.NOT_BACK)
         self._committer.note_log_position(self._projector.position)
         async with create_task_group() as parts:
@@ -120,7 +124,7 @@ class Server:
             parts.start_soon(monitor.watch, hub, lambda: self._store.next_due_at)
             parts.start_soon(monitor.report_statistics, hub)
             if self._settings.demo:
-                parts.start_soon(produce, hub, random.Random())
+                parts.start_soon(produce, hub, self._machine.chance)
             async with create_task_group() as connections:
                 async with create_task_group() as accepting:
                     for listener in listeners:
@@ -145,21 +149,21 @@ class Server:
             name=f"dtm {version('durable-task-manager')}",
             secret=secret,
             settings=self._settings,
-            clock=self._clock,
+            clock=self._machine.clock,
             roster=self._roster,
             watchers=self._watchers,
             committer=self._committer,
-            lookup=Lookup(self._reader),
+            lookup=Lookup(self._reader, self._machine.in_thread),
             background=partial(_start, parts),
         )
 
-    async def _connect(self, hub: Hub, stream: SocketStream) -> None:
+    async def _connect(self, hub: Hub, stream: ByteStream) -> None:
         connection = Connection(stream, hub)
-        self._connections.add(connection)
+        self._connections[connection] = None
         try:
             await connection.run()
         finally:
-            self._connections.discard(connection)
+            del self._connections[connection]
 
     async def _drain(self, hub: Hub, now: Event) -> None:
         """Give no more tasks out, let those that run finish, and take back the rest without blame."""
@@ -194,17 +198,17 @@ async def _first_of(wait: Callable[[], Awaitable[object]], group: TaskGroup) -> 
     group.cancel_scope.cancel()
 
 
-def _policy(settings: Settings) -> Policy:
-    backoff, chance = Backoff(*settings.retry_backoff_s), random.Random()
+def _policy(settings: Settings, chance: random.Random) -> Policy:
+    backoff = Backoff(*settings.retry_backoff_s)
     return Policy(settings.max_retries, lambda failures: int(backoff.delay_s(failures, chance.random()) * 1_000_000))
 
 
-def _balance(settings: Settings) -> Balance:
+def _balance(settings: Settings, chance: random.Random) -> Balance:
     match settings.balance:
         case "round-robin":
             return RoundRobin()
         case "random":
-            return Random(random.Random())
+            return Random(chance)
         case _:
             return LeastLoaded()
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import anyio
 import structlog
-from anyio import CapacityLimiter, Event, to_thread
+from anyio import CapacityLimiter, Event
 
 from dtm.server.clock import Clock
+from dtm.server.machine import InThread
 from dtm.server.roster import Outlet, Roster
 from dtm.storage.batch import (
     Batch,
@@ -54,10 +55,11 @@ class OpenBatch:
 class Committer:
     """Collects what is to change, has it committed, and passes the receipt on."""
 
-    def __init__(self, store: Store, roster: Roster, clock: Clock) -> None:
+    def __init__(self, store: Store, roster: Roster, clock: Clock, *, in_thread: InThread) -> None:
         self._store = store
         self._roster = roster
         self._clock = clock
+        self._in_thread = in_thread
         self._open = OpenBatch()
         self._wanted = Event()
         self._swapped = Event()
@@ -161,7 +163,7 @@ class Committer:
     async def _commit(self, batch: Batch) -> Receipt:
         while True:
             try:
-                return await to_thread.run_sync(self._store.apply, batch, self._clock.now(), limiter=self._one_writer)
+                return await self._in_thread(self._store.apply, batch, self._clock.now(), limiter=self._one_writer)
             except StoreBusy as error:
                 log.warning("store.busy", reason=str(error))
                 await anyio.sleep(BUSY_PAUSE_S)

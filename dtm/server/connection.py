@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import anyio
 import structlog
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from dtm.protocol import messages
 from dtm.protocol.codec import BadLine, ErrorCode, decode_from_client
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 class Connection:
     """A client's connection, from its first byte to its last."""
 
-    def __init__(self, stream: SocketStream, hub: Hub) -> None:
+    def __init__(self, stream: ByteStream, hub: Hub) -> None:
         self._stream = stream
         self._hub = hub
         self._address = _address(stream)
@@ -124,7 +124,7 @@ def _refusal(error: LineTooLong | BadLine) -> messages.Error:
     return messages.Error(ErrorCode.LINE_TOO_LONG, str(error))
 
 
-def _address(stream: SocketStream) -> str:
+def _address(stream: ByteStream) -> str:
     address = stream.extra(SocketAttribute.remote_address, "unknown")
     if isinstance(address, str):
         return address

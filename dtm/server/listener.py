@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import anyio
 import structlog
-from anyio.abc import SocketAttribute, SocketListener, SocketStream, TaskGroup
+from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 
 from dtm.core.errors import DtmError
 
@@ -17,7 +18,20 @@ RETRY_FIRST_S, RETRY_LAST_S = 0.1, 1.0
 
 log = structlog.get_logger()
 
-Serve = Callable[[SocketStream], Awaitable[None]]
+Serve = Callable[[ByteStream], Awaitable[None]]
+
+
+class Listener(Protocol):
+    """What connections come from: anyio's `SocketListener`, unless a test stands for the network."""
+
+    def extra(self, attribute: Any, /) -> Any:
+        """Give one of anyio's typed attributes, such as the local port."""
+
+    async def accept(self) -> ByteStream:
+        """Wait for the next connection."""
+
+    async def aclose(self) -> None:
+        """Accept no more."""
 
 
 class CannotListen(DtmError):
@@ -41,13 +55,13 @@ async def listen(host: str, port: int) -> list[SocketListener]:
     return [part for part in listener.listeners if isinstance(part, SocketListener)]
 
 
-def port_of(listeners: list[SocketListener]) -> int:
+def port_of(listeners: Sequence[Listener]) -> int:
     """Say which port was picked."""
     port: int = listeners[0].extra(SocketAttribute.local_port)
     return port
 
 
-async def accept_forever(listener: SocketListener, serve: Serve, group: TaskGroup) -> None:
+async def accept_forever(listener: Listener, serve: Serve, group: TaskGroup) -> None:
     """Let `group` serve each connection that comes in."""
     pause_s = RETRY_FIRST_S
     while True:
@@ -63,7 +77,7 @@ async def accept_forever(listener: SocketListener, serve: Serve, group: TaskGrou
             group.start_soon(_guarded, serve, stream)
 
 
-async def _guarded(serve: Serve, stream: SocketStream) -> None:
+async def _guarded(serve: Serve, stream: ByteStream) -> None:
     try:
         await serve(stream)
     except Exception:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 
+from dtm.server.machine import InThread
 from dtm.storage.reader import AuditLine, Reader, TaskRow
 from dtm.storage.statistics import Statistics, statistics
 
@@ -16,8 +17,9 @@ T = TypeVar("T")
 class Lookup:
     """Asks the store's reader without holding up the event loop."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, in_thread: InThread) -> None:
         self._reader = reader
+        self._in_thread = in_thread
         self._one_at_a_time = CapacityLimiter(1)
 
     async def tasks(self, ids: Sequence[int]) -> list[TaskRow | None]:
@@ -33,4 +35,4 @@ class Lookup:
         return await self._run(lambda: self._reader.audit_lines(after=after, limit=limit))
 
     async def _run(self, read: Callable[[], T]) -> T:
-        return await to_thread.run_sync(read, limiter=self._one_at_a_time)
+        return await self._in_thread(read, limiter=self._one_at_a_time)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import structlog
-from anyio import Event, move_on_after, to_thread
+from anyio import Event, move_on_after
 
 from dtm.core import auditline
 from dtm.server.audit_log import MAX_APPEND, AuditLog, LogRefused
+from dtm.server.machine import InThread
 from dtm.storage.reader import AuditLine, Reader
 
 RETRY_S = 1.0
@@ -23,9 +24,10 @@ log = structlog.get_logger()
 class Projector:
     """Copies audit rows to the log, from where the log's own last line stands."""
 
-    def __init__(self, reader: Reader, file: AuditLog) -> None:
+    def __init__(self, reader: Reader, file: AuditLog, in_thread: InThread) -> None:
         self._reader = reader
         self._file = file
+        self._in_thread = in_thread
         self._position = 0
         self._wanted = Event()
         self._trouble: str | None = None
@@ -57,7 +59,7 @@ class Projector:
                 await self._wanted.wait()
             self._wanted = Event()
             before = self._position
-            await to_thread.run_sync(self.catch_up)
+            await self._in_thread(self.catch_up)
             if self._position != before:
                 on_moved(self._position)
 

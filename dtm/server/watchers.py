@@ -11,14 +11,15 @@ class Watchers:
     """Task numbers and the connections that wait for them; all of it forgotten with the connection."""
 
     def __init__(self) -> None:
-        self._by_task: dict[int, set[Outlet]] = {}
+        # Outlets in the order in which they asked; a set would have another order in each run.
+        self._by_task: dict[int, dict[Outlet, None]] = {}
         self._by_outlet: dict[Outlet, set[int]] = {}
 
     def watch(self, outlet: Outlet, task_ids: Iterable[int]) -> None:
         """Remember that `outlet` waits for these tasks."""
         watched = self._by_outlet.setdefault(outlet, set())
         for task_id in task_ids:
-            self._by_task.setdefault(task_id, set()).add(outlet)
+            self._by_task.setdefault(task_id, {})[outlet] = None
             watched.add(task_id)
 
     def finished(self, task_id: int) -> Iterable[Outlet]:
@@ -31,8 +32,8 @@ class Watchers:
     def unwatch(self, outlet: Outlet, task_id: int) -> None:
         """Forget that `outlet` waits for the task."""
         self._by_outlet.get(outlet, set()).discard(task_id)
-        waiting = self._by_task.get(task_id, set())
-        waiting.discard(outlet)
+        waiting = self._by_task.get(task_id, {})
+        waiting.pop(outlet, None)
         if not waiting:
             self._by_task.pop(task_id, None)
 
@@ -40,6 +41,6 @@ class Watchers:
         """Forget a connection."""
         for task_id in self._by_outlet.pop(outlet, ()):
             waiting = self._by_task[task_id]
-            waiting.discard(outlet)
+            del waiting[outlet]
             if not waiting:
                 del self._by_task[task_id]

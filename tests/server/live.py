@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from dtm.server.app import StopRequest, serve
+from dtm.server.machine import this_machine
 from dtm.server.settings import Settings
 from dtm.storage.migrate import prepare
 from dtm.storage.reader import Reader, TaskHistory
@@ -93,7 +94,7 @@ class Live:
     async def run(self) -> None:
         """Serve."""
         with self._scope:
-            await serve(self.settings, self.stop)
+            await serve(self.settings, self.stop, this_machine())
         self.ended.set()
 
     async def kill(self) -> None:

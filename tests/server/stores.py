@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from anyio import create_task_group
+from anyio import create_task_group, to_thread
 
 from dtm.core.balance import LeastLoaded, Seat
 from dtm.protocol.messages import Message
@@ -93,7 +94,7 @@ class Silence:
 async def hub_on(folder: Path) -> AsyncIterator[Hub]:
     """Put the parts of a server together on the store in `folder`; only `settle` lets them work."""
     with opened(folder) as store, closing(Reader.open(folder / "tasks.db")) as reader:
-        clock, roster = Clock.start(), Roster()
+        clock, roster = Clock.start(time.time_ns, time.monotonic), Roster()
         async with create_task_group() as group:
 
             def in_background(run: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
@@ -106,8 +107,8 @@ async def hub_on(folder: Path) -> AsyncIterator[Hub]:
                 clock=clock,
                 roster=roster,
                 watchers=Watchers(),
-                committer=Committer(store, roster, clock),
-                lookup=Lookup(reader),
+                committer=Committer(store, roster, clock, in_thread=to_thread.run_sync),
+                lookup=Lookup(reader, to_thread.run_sync),
                 background=in_background,
             )
 

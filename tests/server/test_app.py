@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from dtm.server.app import StopRequest, serve
 from dtm.server.audit_log import LogRefused
 from dtm.server.listener import CannotListen
+from dtm.server.machine import this_machine
 from dtm.server.settings import Settings
 from dtm.storage.errors import StoreFailed, StoreHeld, StoreRefused
 from tests.server.live import FAST, Live, Peer, furnish, registration, release, serving, submission, success
@@ -41,7 +42,7 @@ async def test_a_first_start_makes_the_store_and_the_log_and_tells_where_it_list
     stop = asleep()
     with capture_logs() as events:
         async with create_task_group() as group:
-            group.start_soon(serve, settings, stop)
+            group.start_soon(serve, settings, stop, this_machine())
             (listening,) = await eventually(lambda: [e for e in events if e["event"] == "listening"])
             note = tmp_path / "new.db.server"
             holder = json.loads(note.read_text())
@@ -77,7 +78,7 @@ async def test_two_servers_do_not_share_a_store(live: Live) -> None:
     """The second one refuses to start, says who has it, and leaves that one's note alone."""
     asked_s = time.monotonic()
     with pytest.raises(StoreHeld, match=f"pid {os.getpid()} at 127.0.0.1:{live.port}"):
-        await serve(live.settings, asleep())
+        await serve(live.settings, asleep(), this_machine())
 
     assert time.monotonic() - asked_s < 2
     assert live.settings.db.with_name("tasks.db.server").exists()
@@ -97,7 +98,7 @@ async def test_a_port_in_use_is_named_and_nothing_is_held_back(live: Live, tmp_p
     settings = Settings(db=tmp_path / "other.db", dead_letter_log=tmp_path / "other.log", port=live.port)
     for _ in range(2):
         with pytest.raises(CannotListen, match=f"127.0.0.1:{live.port}: the port is in use"):
-            await serve(settings, asleep())
+            await serve(settings, asleep(), this_machine())
 
 
 async def test_a_foreign_log_is_refused_before_anything_is_served(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ async def test_a_foreign_log_is_refused_before_anything_is_served(tmp_path: Path
     log = tmp_path / "diary.txt"
     log.write_text("Dear diary\n")
     with pytest.raises(LogRefused, match=r"diary\.txt: is not a dead-letter log"):
-        await serve(Settings(db=furnish(tmp_path), dead_letter_log=log, port=0), asleep())
+        await serve(Settings(db=furnish(tmp_path), dead_letter_log=log, port=0), asleep(), this_machine())
 
     assert log.read_text() == "Dear diary\n"
 
@@ -115,7 +116,7 @@ async def test_a_foreign_database_is_refused_untouched(tmp_path: Path) -> None:
     db = tmp_path / "tasks.db"
     db.write_bytes(b"not a database at all, " * 400)
     with pytest.raises(StoreRefused, match=r"tasks\.db: .*; "):
-        await serve(Settings(db=db, dead_letter_log=tmp_path / "x.log", port=0), asleep())
+        await serve(Settings(db=db, dead_letter_log=tmp_path / "x.log", port=0), asleep(), this_machine())
 
     assert db.read_bytes() == b"not a database at all, " * 400
 

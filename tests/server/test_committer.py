@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from anyio import create_task_group, move_on_after, wait_all_tasks_blocked
+from anyio import create_task_group, move_on_after, to_thread, wait_all_tasks_blocked
 from structlog.testing import capture_logs
 
 from dtm.server.clock import Clock
@@ -28,7 +29,9 @@ class Scene:
         self.store = store
         self.db = db
         self.roster = Roster()
-        self.committer = Committer(store, self.roster, Clock.start())
+        self.committer = Committer(
+            store, self.roster, Clock.start(time.time_ns, time.monotonic), in_thread=to_thread.run_sync
+        )
         self.delivered: list[tuple[OpenBatch, Receipt]] = []
         self.answers: list[Submitted | Refused] = []
 
@@ -180,7 +183,7 @@ async def test_a_full_batch_takes_no_more_until_it_is_on_its_way(tmp_path: Path)
 async def test_many_small_items_fill_a_batch_too(tmp_path: Path) -> None:
     """They take memory besides their payloads."""
     with opened(tmp_path) as store:
-        committer = Committer(store, Roster(), Clock.start())
+        committer = Committer(store, Roster(), Clock.start(time.time_ns, time.monotonic), in_thread=to_thread.run_sync)
         count = 0
         while not committer.is_full:
             committer.submit(Submission((NewTask("A", "1"),) * 1_000), lambda _: None)

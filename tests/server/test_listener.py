@@ -10,7 +10,7 @@ import sys
 import anyio
 import pytest
 from anyio import create_task_group
-from anyio.abc import SocketListener, SocketStream
+from anyio.abc import ByteStream, SocketListener, SocketStream
 from structlog.testing import capture_logs
 
 from dtm.server.listener import CannotListen, accept_forever, listen, port_of
@@ -78,7 +78,7 @@ async def test_one_connections_failure_does_not_end_the_others() -> None:
     listeners = await listen("127.0.0.1", 0)
     served = 0
 
-    async def serve(stream: SocketStream) -> None:
+    async def serve(stream: ByteStream) -> None:
         nonlocal served
         served += 1
         async with stream:
@@ -124,9 +124,9 @@ async def test_a_full_table_of_descriptors_only_delays() -> None:
     """Those that are connected are served, and new ones as soon as it goes."""
     listeners = await listen("127.0.0.1", 0)
     exhausted = Exhausted(listeners[0], failures=2)
-    served: list[SocketStream] = []
+    served: list[ByteStream] = []
 
-    async def serve(stream: SocketStream) -> None:
+    async def serve(stream: ByteStream) -> None:
         served.append(stream)
         await stream.aclose()
 

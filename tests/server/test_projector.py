@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from anyio import create_task_group
+from anyio import create_task_group, to_thread
 from structlog.testing import capture_logs
 
 from dtm.server.audit_log import MAX_APPEND, AuditLog, LogRefused
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def projecting(folder: Path, name: str = "dead.log") -> Iterator[Projector]:
     """Make a projector of the store in `folder`, as a server that starts does."""
     with closing(Reader.open(furnish(folder))) as reader, closing(AuditLog(folder / name)) as file:
-        yield Projector(reader, file)
+        yield Projector(reader, file, to_thread.run_sync)
 
 
 def rows(folder: Path) -> list[str]:
@@ -76,7 +76,7 @@ def test_a_crash_at_any_point_leaves_no_gap_and_no_repetition(tmp_path: Path, st
         for length in range(len(before), len(whole) + 1):
             (tmp_path / "dead.log").write_bytes(whole[:length])
             with closing(AuditLog(tmp_path / "dead.log")) as file:
-                Projector(reader, file).start()
+                Projector(reader, file, to_thread.run_sync).start()
             assert (tmp_path / "dead.log").read_bytes() == whole
 
 
