@@ -26,9 +26,12 @@ log = structlog.get_logger()
 class Service:
     """What a worker and a server say to each other over one link."""
 
-    def __init__(self, link: Link, name: str, workload: Workload, on_welcome: Callable[[], None]) -> None:
+    def __init__(
+        self, link: Link, workload: Workload, on_welcome: Callable[[], None], *, name: str, instance: str
+    ) -> None:
         self._link = link
         self._name = name
+        self._instance = instance
         self._workload = workload
         self._on_welcome = on_welcome
         self._outgoing = Outgoing()
@@ -66,7 +69,9 @@ class Service:
 
     async def _register(self) -> None:
         workload = self._workload
-        registration = messages.Register(self._name, workload.kinds, workload.capacity, workload.assignments)
+        registration = messages.Register(
+            self._name, workload.kinds, workload.capacity, workload.assignments, self._instance
+        )
         self._outgoing.put([registration])
         with move_on_after(REGISTER_TIMEOUT_S):
             await self._welcomed.wait()

@@ -57,6 +57,8 @@ class Worker:
         self._settings = settings
         self._connect = connect
         self._chance = chance
+        # Tells the server that it is the same process that comes back, even with nothing in its hands.
+        self._instance = f"{chance.getrandbits(128):032x}"
         self._service: Service | None = None
         self._failures = 0
         self._done = Event()
@@ -114,7 +116,9 @@ class Worker:
         while True:
             try:
                 link = await Link.open(settings.host, settings.port, self._connect)
-                self._service = Service(link, settings.name, self._workload, self._forget_failures)
+                self._service = Service(
+                    link, self._workload, self._forget_failures, name=settings.name, instance=self._instance
+                )
                 await self._service.run()
             except (Unreachable, LinkLost) as error:
                 self._service = None

@@ -42,12 +42,16 @@ class Failure(Struct, frozen=True):
 
 
 class Register(Message, frozen=True):
-    """I run tasks: these kinds, so many at once; these assignments I still hold."""
+    """I run tasks: these kinds, so many at once; these assignments I still hold.
+
+    `instance` is this process: the same on each of its connections, another's never.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     kinds: Annotated[list[Kind], Meta(max_length=1_000)]
     capacity: Slots
     resume: Annotated[list[Id], Meta(max_length=100_000)] = []
+    instance: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
 class SubmittedTask(Struct, frozen=True):

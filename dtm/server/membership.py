@@ -62,7 +62,12 @@ class Membership:
             return
         self._is_registering = True
         registration = Registration(
-            message.name, self._address, tuple(dict.fromkeys(message.kinds)), message.capacity, tuple(message.resume)
+            message.name,
+            self._address,
+            tuple(dict.fromkeys(message.kinds)),
+            message.capacity,
+            tuple(message.resume),
+            message.instance,
         )
         self._hub.committer.register(registration, lambda answer: self._joined(message, answer))
 

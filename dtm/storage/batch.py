@@ -76,13 +76,17 @@ class Report(Struct, frozen=True):
 
 
 class Registration(Struct, frozen=True):
-    """A client that joins, with the assignments it still holds from an earlier connection."""
+    """A client that joins, with the assignments it still holds from an earlier connection.
+
+    `instance` tells the processes of one name apart, and one that comes back from one that was started anew.
+    """
 
     name: str
     address: str
     kinds: tuple[str, ...]
     capacity: int
     resume: tuple[int, ...] = ()
+    instance: str | None = None
 
 
 class Change(Struct, frozen=True):

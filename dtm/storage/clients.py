@@ -25,7 +25,14 @@ _CHANGE = (
 _NAMED = (
     select(assignments.c.id, assignments.c.task_id, assignments.c.client_id, assignments.c.finished_at)
     .join_from(assignments, clients, clients.c.id == assignments.c.client_id)
-    .where(among(assignments.c.id, "ids"), clients.c.name == bindparam("name"))
+    .where(
+        among(assignments.c.id, "ids"),
+        clients.c.name == bindparam("name"),
+        clients.c.instance.is_not_distinct_from(bindparam("instance")),
+    )
+)
+_PRESENT = select(clients.c.id).where(
+    clients.c.left_at.is_(None), clients.c.instance == bindparam("instance"), clients.c.id < bindparam("client")
 )
 _TAKEN = given("id", "client_id")
 _TAKE_OVER = (
@@ -50,11 +57,6 @@ _LEAVE = (
     .where(clients.c.id == bindparam("client"), clients.c.left_at.is_(None))
     .values(left_at=bindparam("at"), why=bindparam("reason"), left_tasks=bindparam("left"))
 )
-_NEWER = (
-    select(clients.c.id)
-    .where(clients.c.left_at.is_(None), clients.c.name == bindparam("name"), clients.c.id > bindparam("client"))
-    .limit(1)
-)
 _NAME = select(clients.c.name).where(clients.c.id == bindparam("client"))
 _HEARD = given("id", "at")
 _HEAR = update(clients).where(clients.c.id == _HEARD.c.id).values(last_heartbeat_at=_HEARD.c.at)
@@ -70,20 +72,20 @@ def register(tx: Transaction, registrations: Sequence[Registration]) -> None:
             "capacity": newcomer.capacity,
             "connected_at": tx.now,
             "last_heartbeat_at": tx.now,
+            "instance": newcomer.instance,
         }
         client_id: int = tx.connection.execute(_INSERT, row).scalar_one()
         tx.receipt.registrations.append(_resume(tx, client_id, newcomer))
 
 
 def _resume(tx: Transaction, client_id: int, newcomer: Registration) -> Registered:
-    if not newcomer.resume:
-        return Registered(client_id)
-    # The name keeps one client from taking another's work by a wrong number.
-    named = tx.connection.execute(_NAMED, {"ids": values(newcomer.resume), "name": newcomer.name}).all()
+    who = {"name": newcomer.name, "instance": newcomer.instance}
+    # Name and instance keep one client from taking another's work by a wrong number.
+    named = tx.connection.execute(_NAMED, {**who, "ids": values(newcomer.resume)}).all() if newcomer.resume else []
     resumed = {row.id: row.task_id for row in named if row.finished_at is None}
     tx.change(_TAKE_OVER, [(id, client_id) for id in resumed])
     # Whoever can name its earlier assignments is the same process. What it does not name never reached it.
-    earlier = sorted({row.client_id for row in named})
+    earlier = sorted({row.client_id for row in named} | _present(tx, client_id, newcomer))
     depart(tx, [Departure(id, Why.CAME_BACK) for id in earlier])
     return Registered(
         client_id,
@@ -91,6 +93,13 @@ def _resume(tx: Transaction, client_id: int, newcomer: Registration) -> Register
         lost=tuple(id for id in dict.fromkeys(newcomer.resume) if id not in resumed),
         earlier=tuple(earlier),
     )
+
+
+def _present(tx: Transaction, client_id: int, newcomer: Registration) -> set[int]:
+    """Give the earlier connections of this very process of which nobody has noticed that they are gone."""
+    if newcomer.instance is None:
+        return set()
+    return set(tx.connection.execute(_PRESENT, {"client": client_id, "instance": newcomer.instance}).scalars())
 
 
 def change(tx: Transaction, changes: Sequence[Change]) -> None:
@@ -106,19 +115,11 @@ def depart(tx: Transaction, departures: Sequence[Departure]) -> None:
         held = [Attempt(*row) for row in tx.connection.execute(_HELD, client)]
         name = tx.connection.execute(_NAME, client).scalar_one()
         end(tx, [(attempt, _outcome(departure, name)) for attempt in held])
-        why = departure.why
-        if why.is_death and not held and _is_back(tx, departure.client_id, name):
-            # It had nothing to name when it registered anew, and left nothing behind: nobody has died.
-            why = Why.CAME_BACK
         left = [attempt.task_id for attempt in held[:MAX_NAMED]]
-        row = {**client, "at": tx.now, "reason": why, "left": msgspec.json.encode(left).decode()}
+        row = {**client, "at": tx.now, "reason": departure.why, "left": msgspec.json.encode(left).decode()}
         has_left = tx.connection.execute(_LEAVE, row).rowcount
         if has_left:
-            tx.receipt.left.append(Left(departure.client_id, name, why, len(held)))
-
-
-def _is_back(tx: Transaction, client_id: int, name: str) -> bool:
-    return tx.connection.execute(_NEWER, {"client": client_id, "name": name}).first() is not None
+            tx.receipt.left.append(Left(departure.client_id, name, departure.why, len(held)))
 
 
 def _outcome(departure: Departure, name: str) -> Outcome:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration this code is written for."""
 
 APPLICATION_ID = 0x64746D31
@@ -100,11 +100,14 @@ clients = Table(
     Column("left_at", Int64),
     Column("why", Text),
     Column("left_tasks", Text),
+    # The process behind the name, in its own words; null if it gave none.
+    Column("instance", Text),
     sqlite_autoincrement=True,
     sqlite_strict=True,
 )
 
 left_index = Index("ix_clients_left", clients.c.left_at)
+instance_index = Index("ix_clients_instance", clients.c.instance, **_only("left_at IS NULL"))
 
 assignments = Table(
     "assignments",

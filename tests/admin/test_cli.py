@@ -165,8 +165,8 @@ def test_damage_inside_is_an_error_and_no_traceback(scene: Scene, admin: Admin) 
     """A page that is damaged shows when it is read; that too is one line and exit code 1."""
     scene.bury(count=50, payload='"' + "x" * 2_000 + '"')
     with scene.db.open("r+b") as file:
-        file.seek(8 * 4_096)
-        file.write(b"\xff" * (scene.db.stat().st_size - 9 * 4_096))
+        file.seek(24 * 4_096)
+        file.write(b"\xff" * (scene.db.stat().st_size - 25 * 4_096))
 
     outcome = admin("tasks", "list")
 

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import anyio
@@ -22,6 +23,9 @@ from tests.client.gates import Gate
 from tests.client.scripted import Scripted, admission, free_port, listening, task, verdict, welcome
 from tests.waiting import LONG_S, eventually, in_the_end
 from tests.wire import Line, Wire
+
+# Each worker its own chance, the same in every run.
+_SEEDS = count(1)
 
 
 @pytest.fixture
@@ -79,7 +83,12 @@ async def working(
         host=Scripted.host, port=port, name="w", concurrency=concurrency, shutdown_timeout_s=shutdown_timeout_s
     )
     worker = Worker(
-        settings, handlers, prefetch or FixedPrefetch(3), connect=connect_tcp, slots=threads, chance=random.Random(1)
+        settings,
+        handlers,
+        prefetch or FixedPrefetch(3),
+        connect=connect_tcp,
+        slots=threads,
+        chance=random.Random(next(_SEEDS)),
     )
     with capture_logs() as events:
         found = Working(worker, events)
@@ -110,7 +119,9 @@ async def test_it_registers_and_runs_what_comes(server: Scripted) -> None:
     """With its name, its kinds, and how many tasks it wants to hold."""
     async with working(server.port, concurrency=2), server.accept() as wire:
         registration = await welcome(wire)
+        instance = registration.pop("instance")
         assert registration == {"type": "Register", "name": "w", "kinds": ["Echo"], "capacity": 5, "resume": []}
+        assert len(instance) == 32
         await wire.expect("Capacity", capacity=5)
         for assignment in (1, 2):
             await wire.say(task(assignment, payload=[assignment]))
@@ -214,6 +225,20 @@ async def test_a_result_is_said_again_until_it_is_acknowledged(server: Scripted)
             await wire.expect("Result", **result(2))
         async with server.accept() as wire:
             assert (await welcome(wire))["resume"] == [2]
+
+
+async def test_it_is_the_same_process_on_each_connection(server: Scripted) -> None:
+    """And another one, of the same name, is not."""
+    instances = []
+    for _ in range(2):
+        async with working(server.port):
+            for _ in range(2):
+                async with server.accept() as wire:
+                    instances.append((await welcome(wire))["instance"])
+
+    first, again, other, other_again = instances
+    assert (first, other) == (again, other_again)
+    assert first != other
 
 
 async def test_what_it_holds_outlives_the_connection(server: Scripted, gate: Gate) -> None:

@@ -59,10 +59,16 @@ class Peer(Wire):
         return heard
 
     async def register(
-        self, *kinds: str, capacity: int = 1, name: str = "worker", resume: list[int] | None = None
+        self,
+        *kinds: str,
+        capacity: int = 1,
+        name: str = "worker",
+        resume: list[int] | None = None,
+        instance: str | None = None,
     ) -> Line:
         """Register, and give the answer."""
-        await self.say(registration(*kinds, capacity=capacity, name=name, resume=resume))
+        line = registration(*kinds, capacity=capacity, name=name, resume=resume)
+        await self.say({**line, "instance": instance})
         return await self.expect("RegisterResponse")
 
     async def submit(self, *tasks: Line, notify: bool = False) -> list[int]:

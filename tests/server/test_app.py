@@ -227,6 +227,23 @@ async def test_a_drain_in_the_midst_of_submissions_loses_none(live: Live) -> Non
 # The next start.
 
 
+async def test_what_was_on_its_way_to_a_worker_that_comes_back_costs_nobody_a_retry(tmp_path: Path) -> None:
+    """It has nothing to name, and its old connection still looks alive; the task comes again at once."""
+    async with (
+        serving(tmp_path, reconnect_grace_s=60, heartbeat_timeout_s=60) as live,
+        live.dial() as half_open,
+        live.dial() as peer,
+    ):
+        await half_open.register("A", instance="p1")
+        await half_open.submit({"kind": "A"})
+        lost = await half_open.expect("Task")
+        await peer.register("A", instance="p1")
+        task = await peer.expect("Task")
+
+        assert (task["task_id"], task["retry_count"]) == (lost["task_id"], 0)
+        assert task["assignment"] != lost["assignment"]
+
+
 async def test_after_a_restart_a_worker_resumes_what_it_holds(tmp_path: Path) -> None:
     """Within the heartbeat timeout, longer than the grace; a finished one can be reported too."""
     async with serving(tmp_path) as live, live.dial() as peer:

@@ -88,10 +88,16 @@ class Stage:
         return self.apply(Batch(submissions=[Submission(tasks)])).submissions[0]
 
     def join(
-        self, name: str = "w1", *, resume: Sequence[int] = (), kinds: tuple[str, ...] = ("add",), capacity: int = 10
+        self,
+        name: str = "w1",
+        *,
+        resume: Sequence[int] = (),
+        kinds: tuple[str, ...] = ("add",),
+        capacity: int = 10,
+        instance: str | None = None,
     ) -> Registered:
         """Let a client come."""
-        newcomer = Registration(name, "10.0.0.7:5000", kinds, capacity, tuple(resume))
+        newcomer = Registration(name, "10.0.0.7:5000", kinds, capacity, tuple(resume), instance)
         answer = self.apply(Batch(registrations=[newcomer])).registrations[0]
         assert isinstance(answer, Registered), answer
         return answer

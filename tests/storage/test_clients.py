@@ -254,20 +254,55 @@ def test_a_client_that_comes_back_as_its_time_runs_out_is_back(stage: Stage) -> 
     assert (stage.task(1).state, stage.task(1).retry_count) == ("assigned", 0)
 
 
-def test_a_client_that_had_nothing_to_name_is_back_all_the_same(stage: Stage) -> None:
-    """It held nothing when its connection broke, and has registered anew by the time it is given up."""
-    lost = stage.join().client_id
-    stage.join()
-    receipt = stage.leave(lost, Why.CONNECTION_LOST)
+def test_the_same_process_is_back_with_nothing_in_its_hands(stage: Stage) -> None:
+    """What was on its way to it never reached it: it costs nobody a retry, and waits for no deadline."""
+    first = stage.join(instance="p1").client_id
+    stage.submit(ADD, ADD)
+    stage.give(first)
+    back = stage.join(instance="p1")
 
-    assert receipt.left == [Left(lost, "w1", Why.CAME_BACK, 0)]
+    assert back == Registered(2, earlier=(first,))
+    assert stage.states(1, 2) == ["pending", "pending"]
+    assert [stage.task(id).retry_count for id in (1, 2)] == [0, 0]
+    assert stage.sql("SELECT why FROM clients WHERE id = 1") == [("came back",)]
+
+
+def test_the_same_process_keeps_what_it_names(stage: Stage) -> None:
+    """And only that."""
+    first = stage.join(instance="p1").client_id
+    stage.submit(ADD, ADD)
+    _, second = stage.give(first)
+    back = stage.join(instance="p1", resume=[second.assignment_id])
+
+    assert back == Registered(2, resumed=((second.assignment_id, 2),), earlier=(first,))
+    assert stage.states(1, 2) == ["pending", "assigned"]
+
+
+def test_another_process_of_the_same_name_takes_nothing(stage: Stage) -> None:
+    """Neither by its name nor by the numbers that it gives."""
+    first = stage.join(instance="p1").client_id
+    stage.submit(ADD)
+    (held,) = stage.give(first)
+    others = [stage.join(instance=instance, resume=[held.assignment_id]) for instance in ("p2", None)]
+
+    assert others == [Registered(2, lost=(held.assignment_id,)), Registered(3, lost=(held.assignment_id,))]
+    assert stage.states(1) == ["assigned"]
+    assert stage.sql("SELECT left_at FROM clients WHERE id = 1") == [(None,)]
+
+
+def test_a_process_that_counts_as_dead_is_not_seen_off_again(stage: Stage) -> None:
+    """It comes back too late, and begins anew."""
+    first = stage.join(instance="p1").client_id
+    stage.leave(first, Why.SILENT)
+
+    assert stage.join(instance="p1") == Registered(2)
+    assert stage.sql("SELECT why FROM clients WHERE id = 1") == [("silent",)]
 
 
 def test_a_client_that_nobody_replaced_is_dead(stage: Stage) -> None:
-    """With nothing in its hands too: an older one of its name, and a newer one of another, are not it."""
-    stage.join("w1")
+    """With nothing in its hands too: another of its name is not it."""
     lost = stage.join("w1").client_id
-    stage.join("w2")
+    stage.join("w1")
     receipt = stage.leave(lost, Why.CONNECTION_LOST)
 
     assert receipt.left == [Left(lost, "w1", Why.CONNECTION_LOST, 0)]

@@ -254,8 +254,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "a broken header": (_overwritten(16, b"\xff" * 16), "is no sound database", "restore it from a backup"),
     "a broken first page": (_overwritten(100, b"\xff" * 500), "is no sound database", "restore it from a backup"),
     "newer": (
-        _versions("UPDATE alembic_version SET version_num = '0002'"),
-        f"has schema 0002, newer than {REVISION}",
+        _versions("UPDATE alembic_version SET version_num = '9999'"),
+        f"has schema 9999, newer than {REVISION}",
         "use the dtm that wrote it, or a newer one",
     ),
     "of no version": (
