@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from dtm.cli.setting import Setting, setting, setting_name
-from dtm.cli.values import DURATION
+from dtm.cli.values import DURATION, SIZE
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
 
@@ -119,6 +119,8 @@ def _wanted(option: Setting) -> tuple[type, ...]:
         return (int, float)
     if isinstance(option.type, type(DURATION)):
         return (str, int, float)
+    if isinstance(option.type, type(SIZE)):
+        return (str, int)
     return (str,)
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 from dtm.cli.config import config_option
 from dtm.cli.groups import DefaultGroup
 from dtm.cli.program import run_cli, version_option
-from dtm.cli.setting import Setting, setting
-from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, Address
+from dtm.cli.setting import SectionedCommand, Setting, setting
+from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, SIZE, Address
 
 __all__ = [
     "ADDRESS",
     "DURATION",
     "DURATION_RANGE",
+    "SIZE",
     "Address",
     "DefaultGroup",
+    "SectionedCommand",
     "Setting",
     "config_option",
     "run_cli",

@@ -9,9 +9,18 @@ from typing import Any
 
 import click
 
+from dtm.cli.limits import limit_options, take_limits
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
 from dtm.cli.loop import collect_rarely, run
-from dtm.cli.options import DURATION, DURATION_RANGE, config_option, run_cli, setting, version_option
+from dtm.cli.options import (
+    DURATION,
+    DURATION_RANGE,
+    SectionedCommand,
+    config_option,
+    run_cli,
+    setting,
+    version_option,
+)
 from dtm.cli.signals import stop_events
 from dtm.core.durations import format_duration
 from dtm.server.app import StopRequest, serve
@@ -46,7 +55,7 @@ def _backoff() -> str:
     return f"{format_duration(first_s)}..{format_duration(last_s)}"
 
 
-@click.command(context_settings={"max_content_width": 110})
+@click.command(cls=SectionedCommand, context_settings={"max_content_width": 110})
 @config_option
 @setting("--db", type=_FILE, default=str(_DEFAULT.db), help="The database file; created if there is none.")
 @setting("--host", default=_DEFAULT.host, help="Address to listen on.")
@@ -90,6 +99,7 @@ def _backoff() -> str:
     "--log-format", type=click.Choice(LOG_FORMATS), default="console", help="For people, or one JSON object a line."
 )
 @setting("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="debug tells of every single task.")
+@limit_options
 @version_option
 def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None:
     """Keep tasks in one SQLite file and hand them out to clients.
@@ -104,7 +114,7 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
       dtm-server --config dtm.toml --log-format json
     """
     configure_logging(log_format, log_level)
-    settings = Settings(**values)
+    settings = Settings(limits=take_limits(values), **values)
     if settings.heartbeat_timeout_s <= settings.heartbeat_interval_s:
         raise click.UsageError("wanted a --heartbeat-timeout longer than the --heartbeat-interval")
 

@@ -1,4 +1,4 @@
-"""The values that options take: durations, ranges of durations, addresses.
+"""The values that options take: durations, ranges of durations, sizes, addresses.
 
 Knows no command and opens no connection.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from dtm.core.durations import format_duration, parse_duration
+from dtm.core.sizes import parse_size
 
 _HIGHEST_PORT = 65_535
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:/@\s]+)):(?P<port>[0-9]{1,5})")
@@ -88,6 +89,19 @@ class DurationRangeType(click.ParamType[tuple[float, float]]):
             self.fail(str(error), param, ctx)
 
 
+class SizeType(click.ParamType[int]):
+    """Bytes, written `64MiB` or `4096`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Give bytes, of text or of a number."""
+        try:
+            return parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class AddressType(click.ParamType[Address]):
     """A host and a port, written `127.0.0.1:12345`."""
 
@@ -105,6 +119,7 @@ class AddressType(click.ParamType[Address]):
 
 DURATION = DurationType()
 DURATION_RANGE = DurationRangeType()
+SIZE = SizeType()
 ADDRESS = AddressType()
 
 

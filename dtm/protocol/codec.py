@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     BAD_MESSAGE = "bad-message"
     LINE_TOO_LONG = "line-too-long"
     PAYLOAD_TOO_LARGE = "payload-too-large"
+    TOO_MANY_TASKS = "too-many-tasks"
     RESPONSE_TOO_LARGE = "response-too-large"
     NOT_REGISTERED = "not-registered"
     KEY_CONFLICT = "key-conflict"

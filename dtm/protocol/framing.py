@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 MAX_LINE = 1024 * 1024
 # A task's payload and a result's value travel again inside `Task` and `QueryResponse` with more fields around
-# them than when they came; what is left of the line is for those.
-MAX_VALUE = MAX_LINE - 64 * 1024
+# them than when they came; so much of the line is left for those.
+AROUND_VALUE = 64 * 1024
+MAX_VALUE = MAX_LINE - AROUND_VALUE
 
 
 class LineTooLong(ValueError):

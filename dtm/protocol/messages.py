@@ -21,6 +21,9 @@ Seconds = Annotated[float, Meta(ge=0, le=100 * 365 * 86_400)]
 # The year 9999, the last that a date can name.
 UnixSeconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 Retries = Annotated[int, Meta(ge=1, le=1_000_000)]
+MAX_TASKS = 10_000
+"""Tasks of one `Submit`."""
+
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
 # Plain, since it goes back as it came: nothing nested so deep that it could be read and not be written.
 Timestamp = int | float | str | None
@@ -71,7 +74,7 @@ class Submit(Message, frozen=True):
     """Take these tasks, all or none; `notify` asks for a `TaskFinished` each."""
 
     ref: Int64
-    tasks: Annotated[list[SubmittedTask], Meta(min_length=1, max_length=10_000)]
+    tasks: Annotated[list[SubmittedTask], Meta(min_length=1, max_length=MAX_TASKS)]
     notify: bool = False
 
 

@@ -21,7 +21,6 @@ from dtm.server.outbox import Outbox, TooSlow
 from dtm.server.session import Session
 
 READ_SIZE = 256 * 1024
-SEND_DEADLINE_S = 10.0
 LAST_ANSWERS_S = 10.0
 
 log = structlog.get_logger()
@@ -34,7 +33,7 @@ class Connection:
         self._stream = stream
         self._hub = hub
         self._address = _address(stream)
-        self._outbox = Outbox(hub.committer.wake, send_deadline_s=SEND_DEADLINE_S)
+        self._outbox = Outbox(hub.committer.wake, hub.settings.limits)
         self._scope = anyio.CancelScope()
         self._session = Session(hub, outlet=self, address=self._address)
 
@@ -82,7 +81,7 @@ class Connection:
             pass  # the peer is gone; the session's end says so
 
     async def _read(self) -> None:
-        lines = LineBuffer()
+        lines = LineBuffer(self._hub.settings.limits.max_line)
         while not self._session.is_over and (data := await self._receive()):
             self._session.heard()
             try:

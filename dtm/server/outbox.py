@@ -9,9 +9,7 @@ from anyio.abc import ByteSendStream
 
 from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import Message
-
-MAX_QUEUED = 64 * 1024 * 1024
-"""Bytes that may wait for a slow reader before it is cut off."""
+from dtm.server.limits import Limits
 
 HIGH_WATER = 1024 * 1024
 """Bytes from which on the connection is not read and gets no tasks: whoever does not read is not served either."""
@@ -27,11 +25,12 @@ class TooSlow(Exception):
 class Outbox:
     """What is queued for one connection."""
 
-    def __init__(self, on_room: Callable[[], None], *, send_deadline_s: float) -> None:
+    def __init__(self, on_room: Callable[[], None], limits: Limits) -> None:
         self._on_room = on_room
-        self._send_deadline_s = send_deadline_s
+        self._limits = limits
         self._lines: list[bytes] = []
         self._queued = 0
+        self._unwritten = 0
         self._filled = Event()
         self._drained = Event()
         self._is_closing = False
@@ -48,10 +47,15 @@ class Outbox:
             TooSlow: too much waits already.
         """
         data = encode_all(messages)
-        if self._queued + len(data) > MAX_QUEUED:
-            raise TooSlow(f"{self._queued:,} bytes wait to be read")
+        if self._queued + len(data) > self._limits.max_queued:
+            raise TooSlow(f"{self._queued:,} bytes wait to be read; no more than {self._limits.max_queued:,} may")
+        if self._unwritten + len(messages) > self._limits.max_queued_messages:
+            raise TooSlow(
+                f"{self._unwritten:,} messages wait to be read; no more than {self._limits.max_queued_messages:,} may"
+            )
         self._lines.append(data)
         self._queued += len(data)
+        self._unwritten += len(messages)
         self._filled.set()
 
     def close(self) -> None:
@@ -77,16 +81,17 @@ class Outbox:
                 continue
             data = b"".join(self._lines)
             self._lines.clear()
+            self._unwritten = 0
             for start in range(0, len(data), MAX_PIECE):
                 await self._send(stream, data[start : start + MAX_PIECE])
 
     async def _send(self, stream: ByteSendStream, piece: bytes) -> None:
         try:
-            with fail_after(self._send_deadline_s):
+            with fail_after(self._limits.send_deadline_s):
                 await stream.send(piece)
         except TimeoutError:
             # The piece may be half written; the caller closes the connection.
-            raise TooSlow(f"{len(piece):,} bytes were not taken within {self._send_deadline_s:g} s") from None
+            raise TooSlow(f"{len(piece):,} bytes were not taken within {self._limits.send_deadline_s:g} s") from None
         was_full = self.is_full
         self._queued -= len(piece)
         if was_full and not self.is_full:

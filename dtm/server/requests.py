@@ -40,7 +40,7 @@ class Requests:
         """Have tasks taken in, and answer once they are on disk."""
         if self._hub.is_draining:
             raise Unacceptable(ErrorCode.SHUTTING_DOWN, "the server is shutting down; submit again later")
-        submission = translate.submission(message)
+        submission = translate.submission(message, self._hub.settings.limits)
         self._hub.committer.submit(submission, lambda answer: self._submitted(message, answer))
 
     async def query(self, message: messages.Query) -> None:

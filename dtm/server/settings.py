@@ -6,6 +6,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from dtm.server.limits import Limits
+
 BALANCES = ("least-loaded", "round-robin", "random")
 
 
@@ -27,5 +29,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     stats_interval_s: float = 300.0
     dead_letter_log: Path = Path("dead-letter-queue.log")
     shutdown_timeout_s: float = 30.0
+    limits: Limits = Limits()
     demo: bool = False
     demo_interval_s: float = 2.0

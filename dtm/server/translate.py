@@ -9,6 +9,7 @@ from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.framing import MAX_VALUE
 from dtm.protocol.messages import ClientMessage, SubmittedTask
+from dtm.server.limits import Limits
 from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Submission, Success
 
 MICROSECONDS = 1_000_000
@@ -37,13 +38,18 @@ def refusal(code: ErrorCode, reason: str, message: ClientMessage) -> messages.Er
     return messages.Error(code, reason, getattr(message, "ref", UNSET))
 
 
-def submission(message: messages.Submit) -> Submission:
+def submission(message: messages.Submit, limits: Limits) -> Submission:
     """Give the tasks of a `Submit`.
 
     Raises:
-        Unacceptable: one of them cannot be a task.
+        Unacceptable: they are too many, or one of them cannot be a task.
     """
-    return Submission(tuple([_new_task(task) for task in message.tasks]))
+    if len(message.tasks) > limits.max_tasks_per_submit:
+        raise Unacceptable(
+            ErrorCode.TOO_MANY_TASKS,
+            f"wanted at most {limits.max_tasks_per_submit:,} tasks, found {len(message.tasks):,}; submit them in parts",
+        )
+    return Submission(tuple([_new_task(task, limits.max_payload) for task in message.tasks]))
 
 
 def outcome(message: messages.Result) -> Success | Failed:
@@ -53,7 +59,7 @@ def outcome(message: messages.Result) -> Success | Failed:
         Unacceptable: the value is too large or no text.
     """
     if message.ok:
-        return Success(_text(message.value, "value"))
+        return Success(_text(message.value, "value", MAX_VALUE))
     error = message.error or messages.Failure("Unknown", "the client gave no reason")
     return Failed(Failure(error.type, error.message, error.traceback), may_retry=message.retry)
 
@@ -78,12 +84,12 @@ def command(message: messages.Admin) -> Reprocess | Clear:
     return kind(arguments.selection, arguments.limit)
 
 
-def _new_task(task: SubmittedTask) -> NewTask:
+def _new_task(task: SubmittedTask, max_payload: int) -> NewTask:
     if task.delay is not None and task.run_at is not None:
         raise Unacceptable(ErrorCode.BAD_MESSAGE, "wanted delay or run_at, found both")
     return NewTask(
         task.kind,
-        _text(task.payload, "payload"),
+        _text(task.payload, "payload", max_payload),
         task.key,
         task.priority,
         _microseconds(task.delay),
@@ -97,12 +103,12 @@ def _microseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * MICROSECONDS)
 
 
-def _text(raw: Raw, what: str) -> str:
+def _text(raw: Raw, what: str, most: int) -> str:
     data = bytes(raw)
-    if len(data) > MAX_VALUE:
+    if len(data) > most:
         raise Unacceptable(
             ErrorCode.PAYLOAD_TOO_LARGE,
-            f"wanted a {what} of at most {MAX_VALUE:,} bytes, found {len(data):,}; keep it elsewhere, send its name",
+            f"wanted a {what} of at most {most:,} bytes, found {len(data):,}; keep it elsewhere, send its name",
         )
     try:
         return data.decode()

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from dtm.cli.config import config_option
 from dtm.cli.setting import setting
-from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE
+from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, SIZE
 
 
 @click.command()
@@ -21,6 +21,7 @@ from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE
 @setting("--listen", type=ADDRESS, default="127.0.0.1:1")
 @setting("--poll-every", type=DURATION, default="10s")
 @setting("--retry-delay", type=DURATION_RANGE, default="1s..5m")
+@setting("--max-line", type=SIZE, default="1MiB")
 @setting("--capacity", type=click.IntRange(1, 100), default=4)
 @setting("--failure-rate", type=click.FloatRange(0, 1), default=0.0)
 @setting("--kind", "kinds", multiple=True)
@@ -57,6 +58,7 @@ def test_every_kind_of_setting_can_stand_in_the_file(serve_with: Serve) -> None:
         listen = "[::1]:2"
         poll-every = "1m30s"
         retry_delay = "2s..2m"
+        max-line = "64KiB"
         capacity = 8
         failure-rate = 1
         kind = ["A", "B"]
@@ -73,6 +75,7 @@ def test_every_kind_of_setting_can_stand_in_the_file(serve_with: Serve) -> None:
         "failure_rate=1.0",
         "kinds=('A', 'B')",
         "listen=[::1]:2",
+        "max_line=65536",
         "mode=fast",
         "name=büro",
         "pair=(1, 2)",
@@ -148,6 +151,8 @@ REFUSED = {
     "poll-every = true": "'poll-every': wanted a string or an integer or a float, found a boolean",
     'poll-every = "soon"': "'poll-every': wanted a duration such as",
     "poll-every = -1": "'poll-every': wanted a finite number of seconds from 0 up, found -1",
+    "max-line = 1.5": "'max-line': wanted a string or an integer, found a float",
+    'max-line = "1M"': "'max-line': wanted a size such as",
     "poll-every = 1e12": "'poll-every': wanted a duration such as 500ms",
     "poll-every = nan": "'poll-every': wanted a finite",
     "poll-every = inf": "'poll-every': wanted a finite",

@@ -19,13 +19,14 @@ from click.testing import CliRunner, Result
 from msgspec import structs
 
 from dtm.cli.server import server
+from dtm.server.limits import Limits
 from dtm.server.settings import Settings
 from tests.server.live import Peer
 from tests.waiting import LONG_S
 
 DURATIONS = [
     field.name.removesuffix("_s").replace("_", "-")
-    for field in structs.fields(Settings)
+    for field in (*structs.fields(Settings), *structs.fields(Limits))
     if field.name.endswith("_s") and field.name != "retry_backoff_s"
 ]
 
@@ -45,12 +46,29 @@ def test_help_shows_every_setting_with_variable_and_default() -> None:
     """The defaults are those of the server's own settings."""
     text = " ".join(invoke("--help").output.split())
 
-    for field in structs.fields(Settings):
-        flag = field.name.removesuffix("_s").replace("_", "-")
+    fields = [field.name for field in (*structs.fields(Settings), *structs.fields(Limits)) if field.name != "limits"]
+    for name in fields:
+        flag = name.removesuffix("_s").replace("_", "-")
         assert f"--{flag}" in text
         assert f"DTM_{flag.replace('-', '_').upper()}" in text
-    for default in ("default: 10s", "default: 30s", "default: 1s..5m", "default: tasks.db", "default: 12345"):
+    for default in (
+        "default: 10s",
+        "default: 30s",
+        "default: 1s..5m",
+        "default: tasks.db",
+        "default: 12345",
+        "default: 960KiB",
+    ):
         assert default in text
+
+
+def test_help_gives_the_limits_a_section_of_their_own() -> None:
+    """Nobody has to read past them to find the rest."""
+    options, _, limits = invoke("--help").output.partition("\nLimits:")
+
+    assert "--port" in options
+    assert "--max-line" not in options
+    assert "--max-line" in limits
 
 
 @pytest.mark.parametrize("duration", DURATIONS)
@@ -89,6 +107,12 @@ def test_a_timeout_that_every_ping_would_miss_is_refused(interval: str, timeout:
         (("--heartbeat-check", "-1s"), "negative"),
         (("--dispatch-check", "101y"), "no unit 'y'"),
         (("--db", "."), "is a directory"),
+        (("--max-connections", "0"), "0 is not in the range"),
+        (("--max-tasks-per-submit", "10001"), "10001 is not in the range"),
+        (("--max-line", "2MiB"), "wanted a size from 128KiB to 1MiB, found 2MiB"),
+        (("--max-line", "1M"), "there is no unit 'M'"),
+        (("--max-line", "512KiB"), "make it 448KiB or less"),
+        (("--max-payload", "1MiB"), "wanted a size from 1 to 960KiB, found 1MiB"),
         (("--log-format", "xml"), "'xml' is not one of"),
         (("extra",), "unexpected extra argument"),
     ],

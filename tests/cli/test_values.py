@@ -14,6 +14,7 @@ from dtm.cli.values import (
     ADDRESS,
     DURATION,
     DURATION_RANGE,
+    SIZE,
     Address,
     parse_address,
     parse_duration_range,
@@ -153,7 +154,9 @@ def test_a_bad_value_is_wrong_usage(arguments: list[str], complaint: str) -> Non
     assert complaint in result.stderr
 
 
-@pytest.mark.parametrize(("kind", "value"), [(DURATION, 1.5), (DURATION_RANGE, (1.0, 2.0)), (ADDRESS, Address("h", 1))])
+@pytest.mark.parametrize(
+    ("kind", "value"), [(DURATION, 1.5), (DURATION_RANGE, (1.0, 2.0)), (ADDRESS, Address("h", 1)), (SIZE, 7)]
+)
 def test_a_value_already_converted_stays(kind: click.ParamType[object], value: object) -> None:
     """Click may convert a value twice."""
     assert kind.convert(value, None, None) == value

@@ -12,11 +12,13 @@ from anyio import Semaphore, create_task_group, fail_after, move_on_after, wait_
 from anyio.abc import ByteSendStream
 
 from dtm.protocol.messages import Message, PingResponse
-from dtm.server.outbox import HIGH_WATER, MAX_QUEUED, Outbox, TooSlow
+from dtm.server.limits import Limits
+from dtm.server.outbox import HIGH_WATER, Outbox, TooSlow
 from tests.waiting import LONG_S
 
 MEBIBYTE = 1024 * 1024
 PIECE = 64 * 1024
+MAX_QUEUED = Limits().max_queued
 
 
 class Wire(ByteSendStream):
@@ -55,9 +57,11 @@ async def writing(outbox: Outbox, wire: Wire) -> AsyncIterator[None]:
         group.cancel_scope.cancel()
 
 
-def boxed(on_room: Callable[[], None] = lambda: None, *, send_deadline_s: float = LONG_S) -> tuple[Outbox, Wire]:
+def boxed(
+    on_room: Callable[[], None] = lambda: None, *, send_deadline_s: float = LONG_S, max_messages: int = 1_000
+) -> tuple[Outbox, Wire]:
     """Make an outbox and the peer that it writes to."""
-    return Outbox(on_room, send_deadline_s=send_deadline_s), Wire()
+    return Outbox(on_room, Limits(send_deadline_s=send_deadline_s, max_queued_messages=max_messages)), Wire()
 
 
 def pongs(*timestamps: int | str) -> list[Message]:
@@ -147,6 +151,22 @@ def test_more_than_the_bound_is_not_queued() -> None:
 
     with pytest.raises(TooSlow, match="bytes wait to be read"):
         outbox.put(of_size(3 * MEBIBYTE))
+
+
+async def test_more_messages_than_the_bound_are_not_queued() -> None:
+    """However small they are; what was written counts no more."""
+    outbox, wire = boxed(max_messages=3)
+    outbox.put(pongs(1, 2))
+    outbox.put(pongs(3))
+    with pytest.raises(TooSlow, match="3 messages wait to be read; no more than 3 may"):
+        outbox.put(pongs(4))
+    wire.take(2)
+    async with writing(outbox, wire):
+        await wait_all_tasks_blocked()
+        outbox.put(pongs(4, 5, 6))
+        await wait_all_tasks_blocked()
+
+    assert wire.timestamps == [1, 2, 3, 4, 5, 6]
 
 
 async def test_what_was_read_makes_room_below_the_bound() -> None:

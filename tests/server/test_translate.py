@@ -12,13 +12,14 @@ from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.framing import MAX_VALUE
 from dtm.protocol.messages import SubmittedTask
+from dtm.server.limits import Limits
 from dtm.server.translate import MAX_COMMAND, Unacceptable, command, outcome, submission
-from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Success
+from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Submission, Success
 
 
-def submit(*tasks: SubmittedTask) -> messages.Submit:
-    """Write a `Submit`."""
-    return messages.Submit(1, list(tasks))
+def taken(*tasks: SubmittedTask, limits: Limits = Limits()) -> Submission:  # noqa: B008  a frozen value
+    """Give the tasks of a `Submit`."""
+    return submission(messages.Submit(1, list(tasks)), limits)
 
 
 def result(**fields: Any) -> messages.Result:
@@ -33,16 +34,14 @@ def admin(name: str, args: object) -> messages.Admin:
 
 def test_what_a_task_does_not_say_stays_open() -> None:
     """The store's policy fills it in."""
-    assert submission(submit(SubmittedTask("A"))).tasks == (NewTask("A", "null"),)
+    assert taken(SubmittedTask("A")).tasks == (NewTask("A", "null"),)
 
 
 def test_seconds_become_microseconds() -> None:
     """Rounded, not cut: 0.1 is no binary fraction."""
-    tasks = submission(
-        submit(
-            SubmittedTask("A", Raw(b'{"a": 1}'), "k", 5, delay=0.1, max_retries=2, timeout=1e-6),
-            SubmittedTask("A", run_at=1_800_000_000.000_001),
-        )
+    tasks = taken(
+        SubmittedTask("A", Raw(b'{"a": 1}'), "k", 5, delay=0.1, max_retries=2, timeout=1e-6),
+        SubmittedTask("A", run_at=1_800_000_000.000_001),
     ).tasks
 
     assert tasks == (
@@ -54,7 +53,7 @@ def test_seconds_become_microseconds() -> None:
 def test_two_times_to_run_are_one_too_many() -> None:
     """Even if they agree."""
     with pytest.raises(Unacceptable, match="delay or run_at, found both") as refusal:
-        submission(submit(SubmittedTask("A", delay=0, run_at=0)))
+        taken(SubmittedTask("A", delay=0, run_at=0))
 
     assert refusal.value.code is ErrorCode.BAD_MESSAGE
 
@@ -64,11 +63,24 @@ def test_a_payload_may_be_so_large_and_no_larger(size: int) -> None:
     """In bytes of its JSON text."""
     payload = Raw(b'"' + b"x" * (size - 2) + b'"')
     if size <= MAX_VALUE:
-        assert len(submission(submit(SubmittedTask("A", payload))).tasks[0].payload) == size
+        assert len(taken(SubmittedTask("A", payload)).tasks[0].payload) == size
         return
     with pytest.raises(Unacceptable, match="wanted a payload of at most 983,040 bytes, found 983,041") as refusal:
-        submission(submit(SubmittedTask("A", payload)))
+        taken(SubmittedTask("A", payload))
     assert refusal.value.code is ErrorCode.PAYLOAD_TOO_LARGE
+
+
+def test_a_server_may_take_less_than_the_protocol_allows() -> None:
+    """Fewer tasks, smaller payloads; one of them that is too large refuses the whole submission."""
+    limits = Limits(max_tasks_per_submit=2, max_payload=6)
+    sound, large = SubmittedTask("A", Raw(b'"1234"')), SubmittedTask("A", Raw(b'"12345"'))
+
+    assert len(taken(sound, sound, limits=limits).tasks) == 2
+    with pytest.raises(Unacceptable, match="at most 2 tasks, found 3") as too_many:
+        taken(sound, sound, sound, limits=limits)
+    with pytest.raises(Unacceptable, match="at most 6 bytes, found 7") as too_large:
+        taken(sound, large, limits=limits)
+    assert (too_many.value.code, too_large.value.code) == (ErrorCode.TOO_MANY_TASKS, ErrorCode.PAYLOAD_TOO_LARGE)
 
 
 def test_a_result_is_a_value_or_a_failure() -> None:
