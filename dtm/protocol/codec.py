@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from dtm.core.escapes import escaped, quoted
 from dtm.protocol.messages import ClientMessage, Int64, Message, ServerMessage
+from dtm.protocol.values import NOT_JSON, require_json, require_utf8
+
+Decoded = TypeVar("Decoded")
+
+# Bytes of a wrong line that its refusal shows.
+_QUOTED = 80
 
 
 class ErrorCode(StrEnum):
@@ -53,8 +61,8 @@ class _Reference(Struct, frozen=True):
 
 
 _ENCODER = msgspec.json.Encoder()
-_CLIENT_DECODER = msgspec.json.Decoder(ClientMessage)
-_SERVER_DECODER = msgspec.json.Decoder(ServerMessage)
+_CLIENT_DECODER: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_SERVER_DECODER: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 _REFERENCE_DECODER = msgspec.json.Decoder(_Reference)
 
 
@@ -81,11 +89,7 @@ def decode_from_client(line: bytes) -> ClientMessage:
     Raises:
         BadLine: `line` is not JSON, or not one of the messages a client may send.
     """
-    try:
-        message: ClientMessage = _CLIENT_DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad_line(line, error) from error
-    return message
+    return _decode(_CLIENT_DECODER, line)
 
 
 def decode_from_server(line: bytes) -> ServerMessage:
@@ -94,28 +98,36 @@ def decode_from_server(line: bytes) -> ServerMessage:
     Raises:
         BadLine: `line` is not JSON, or not one of the messages the server may send.
     """
+    return _decode(_SERVER_DECODER, line)
+
+
+def _decode(decoder: msgspec.json.Decoder[Decoded], line: bytes) -> Decoded:
     try:
-        message: ServerMessage = _SERVER_DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad_line(line, error) from error
-    return message
+        require_utf8(line)
+        return decoder.decode(line)
+    except msgspec.ValidationError as error:
+        raise _bad_message(line, error) from error
+    except NOT_JSON as error:
+        raise _bad_json(line, error) from error
 
 
-def _bad_line(line: bytes, error: Exception) -> BadLine:
-    if isinstance(error, msgspec.ValidationError):
-        return BadLine(ErrorCode.BAD_MESSAGE, f"{error} in {_excerpt(line)}", ref=_reference(line))
+def _bad_message(line: bytes, error: msgspec.ValidationError) -> BadLine:
+    try:
+        # A wrong field ends the decoding; whether a line is JSON must not depend on where its first fault stands.
+        require_json(line)
+    except NOT_JSON as worse:
+        return _bad_json(line, worse)
+    return BadLine(ErrorCode.BAD_MESSAGE, f"{escaped(str(error))} in {quoted(line, _QUOTED)}", ref=_reference(line))
+
+
+def _bad_json(line: bytes, error: Exception) -> BadLine:
     if isinstance(error, RecursionError):
-        return BadLine(ErrorCode.BAD_JSON, f"JSON nested too deeply in {_excerpt(line)}")
-    return BadLine(ErrorCode.BAD_JSON, f"wanted one JSON object a line, found {_excerpt(line)} ({error})")
+        return BadLine(ErrorCode.BAD_JSON, f"JSON nested too deeply in {quoted(line, _QUOTED)}")
+    return BadLine(ErrorCode.BAD_JSON, f"wanted one JSON object a line, found {quoted(line, _QUOTED)} ({error})")
 
 
 def _reference(line: bytes) -> int | UnsetType:
     try:
         return _REFERENCE_DECODER.decode(line).ref
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return UNSET
-
-
-def _excerpt(line: bytes, most: int = 80) -> str:
-    text = line[:most].decode("utf-8", "backslashreplace")
-    return ascii(text) + ("…" if len(line) > most else "")

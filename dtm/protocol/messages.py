@@ -26,7 +26,7 @@ MAX_TASKS = 10_000
 
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
 # Plain, since it goes back as it came: nothing nested so deep that it could be read and not be written.
-Timestamp = int | float | str | None
+Timestamp = Int64 | float | str | None
 
 
 class Message(Struct, frozen=True, tag=True):

@@ -101,6 +101,8 @@ class Connection:
         self._outbox.close()
 
     async def _take(self, line: bytes) -> None:
+        if not line or line.isspace():
+            return  # somebody at a keyboard
         try:
             message = decode_from_client(line)
         except BadLine as error:

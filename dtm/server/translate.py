@@ -9,6 +9,7 @@ from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.framing import MAX_VALUE
 from dtm.protocol.messages import ClientMessage, SubmittedTask
+from dtm.protocol.values import MAX_DEPTH, is_too_deep
 from dtm.server.limits import Limits
 from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Submission, Success
 
@@ -56,7 +57,7 @@ def outcome(message: messages.Result) -> Success | Failed:
     """Give what a `Result` says of its attempt.
 
     Raises:
-        Unacceptable: the value is too large or no text.
+        Unacceptable: the value is too large or too deep.
     """
     if message.ok:
         return Success(_text(message.value, "value", MAX_VALUE))
@@ -77,7 +78,7 @@ def command(message: messages.Admin) -> Reprocess | Clear:
         )
     try:
         arguments = msgspec.json.decode(message.args, type=_Arguments)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Unacceptable(ErrorCode.BAD_ARGUMENTS, f"{message.command}: {error}") from error
     if not 1 <= arguments.limit <= MAX_COMMAND:
         raise Unacceptable(ErrorCode.BAD_ARGUMENTS, f"wanted a limit from 1 to {MAX_COMMAND}, found {arguments.limit}")
@@ -110,7 +111,8 @@ def _text(raw: Raw, what: str, most: int) -> str:
             ErrorCode.PAYLOAD_TOO_LARGE,
             f"wanted a {what} of at most {most:,} bytes, found {len(data):,}; keep it elsewhere, send its name",
         )
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise Unacceptable(ErrorCode.BAD_MESSAGE, f"the {what} is not UTF-8 ({error.reason})") from error
+    if is_too_deep(data):
+        raise Unacceptable(
+            ErrorCode.BAD_MESSAGE, f"wanted a {what} nested at most {MAX_DEPTH} deep, found it deeper; flatten it"
+        )
+    return data.decode()  # the codec has seen to it that this works

@@ -6,8 +6,9 @@ Knows no wire and no SQL. Instants and durations are microseconds.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from dtm.core.balance import Seat
 
@@ -123,15 +124,18 @@ class Departure(Struct, frozen=True):
     why: Why
 
 
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class Selection(Struct, frozen=True, forbid_unknown_fields=True):
     """Which dead letters are meant. Conditions add up; none at all selects nothing unless `everything` says so."""
 
-    ids: tuple[int, ...] | None = None
+    ids: tuple[Int64, ...] | None = None
     kind: str | None = None
     error: str | None = None
-    died_before: int | None = None
+    died_before: Int64 | None = None
     everything: bool = False
-    through: int | None = None
+    through: Int64 | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -38,7 +38,7 @@ FROM_CLIENT: list[ClientMessage] = [
     messages.Capacity(100_000),
     messages.PingRequest(),
     messages.PingRequest(1.5),
-    messages.PingRequest(2**70),
+    messages.PingRequest(-(2**63)),
     messages.PingRequest("now\U0001f4a3"),
     messages.Query(1, [], notify=True),
     messages.Query(1, [0, MOST]),
@@ -168,6 +168,9 @@ def test_json_that_was_written_on_several_lines_goes_out_on_one() -> None:
         (b'"payload":123456789012345678901234567890.10', b"123456789012345678901234567890.10"),
         (b'"payload":"\\u0000\\n"', b'"\\u0000\\n"'),
         (b'"payload":{"a":1,"a":2}', b'{"a":1,"a":2}'),
+        (b'"payload":-0.0E+10', b"-0.0E+10"),
+        ('"payload":"\u2028\x7f\x85\ufeff\U0001f4a3"'.encode(), '"\u2028\x7f\x85\ufeff\U0001f4a3"'.encode()),
+        (b'"payload":1,"payload":2', b"2"),
         (b'"payload":null', b"null"),
         (b'"x":0', b"null"),
     ],
@@ -193,6 +196,10 @@ BAD_JSON = {
     "single quotes": b"{'type':'Goodbye'}",
     "a NUL": b'{"type":"Goodbye"}\0',
     "a byte order mark": b'\xef\xbb\xbf{"type":"Goodbye"}',
+    "a byte order mark before nothing": b"\xef\xbb\xbf",
+    "a wrong field, then no JSON": b'{"type":"Query","ref":"seven","ids":[NaN]}',
+    "an unknown type, then no end": b'{"type":"Nope","ref":7',
+    "a wrong field, then a lone surrogate": b'{"type":"Query","ref":"seven","ids":["\\ud800"]}',
     "UTF-16": '{"type":"Goodbye"}'.encode("utf-16"),
     "a control character in a text": b'{"type":"Query\x01","ref":1,"ids":[]}',
     "NaN": b'{"type":"Query","ref":NaN,"ids":[]}',
@@ -203,6 +210,11 @@ BAD_JSON = {
     "a lone surrogate in a payload": b'{"type":"Submit","ref":1,"tasks":[{"kind":"a","payload":"\\ud800"}]}',
     "half a pair": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\\ud83d\\u0041"}]}',
     "invalid UTF-8": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\xff"}]}',
+    "invalid UTF-8 in a payload": b'{"type":"Submit","ref":1,"tasks":[{"kind":"a","payload":["\xff"]}]}',
+    "invalid UTF-8 in an unknown field": b'{"type":"Goodbye","x":"\xff"}',
+    "invalid UTF-8 in an unknown name": b'{"type":"Goodbye","\xff":1}',
+    "an overlong slash in a value": b'{"type":"Result","task_id":1,"assignment":1,"ok":true,"value":"\xc0\xaf"}',
+    "invalid UTF-8 behind a wrong field": b'{"type":"Query","ref":"seven","x":"\xff"}',
     "a surrogate in UTF-8": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\xed\xa0\x80"}]}',
     "an overlong slash": b'{"type":"Submit","ref":1,"tasks":[{"kind":"\xc0\xaf"}]}',
     "invalid UTF-8 as a type": b'{"type":"\xff"}',
@@ -297,6 +309,7 @@ WITHOUT_REF = {
         ("an ok that is none", {"type": "Result", "task_id": 1, "assignment": 1, "ok": "yes"}),
         ("a failure as text", {"type": "Result", "task_id": 1, "assignment": 1, "ok": False, "error": "boom"}),
         ("a timestamp with something in it", {"type": "PingRequest", "timestamp": {"a": 1}}),
+        ("a timestamp of 2**63", {"type": "PingRequest", "timestamp": 2**63}),
         ("a deep timestamp", {"type": "PingRequest", "timestamp": [[[[]]]]}),
     ),
     "two types": b'{"type":"Goodbye","type":"Capacity","capacity":1}',
@@ -331,7 +344,14 @@ def test_the_refusal_says_what_was_wanted_and_what_was_found(decode: Decoder) ->
     assert "wanted one JSON object a line, found 'hello'" in str(refused(decode, b"hello"))
 
 
-@pytest.mark.parametrize("line", [b"x\r\n\x1b[2J\xff\xe2\x80\xa8" + b"y" * 500, b'{"type":"' + b"z" * 500 + b'"}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"x\r\n\x1b[2J\xff\xe2\x80\xa8" + b"y" * 500,
+        b'{"type":"' + b"z" * 500 + b'"}',
+        b'{"type":"\\u001b[2J\\u202e","x":"' + b"z" * 500 + b'"}',
+    ],
+)
 def test_the_refusal_quotes_a_line_safely(line: bytes) -> None:
     """It goes into logs and to terminals, so it is short and has no line end or escape of its own."""
     message = str(refused(decode_from_client, line))
@@ -339,6 +359,12 @@ def test_the_refusal_quotes_a_line_safely(line: bytes) -> None:
     assert message.isprintable()
     assert len(message) < 800
     assert "…" in message
+
+
+def test_the_refusal_quotes_a_line_as_it_was_written() -> None:
+    """Nothing is escaped twice: a backslash of the line is one backslash, and a stray byte is one escape."""
+    assert """found '{"a":"\\ud800\\"'""" in str(refused(decode_from_client, b'{"a":"\\ud800\\"'))
+    assert "found '\\xff\\x1b\\u2028é'" in str(refused(decode_from_client, b"\xff\x1b\xe2\x80\xa8\xc3\xa9"))
 
 
 # --- anything at all -------------------------------------------------------------------------------------------

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
 from dtm.protocol.framing import MAX_LINE, MAX_VALUE
+from dtm.protocol.values import MAX_DEPTH
 from tests.server.live import Live, Peer, failure, registration, submission, success
 
 PING = b'{"type":"PingRequest","timestamp":1}\n'
@@ -15,14 +18,17 @@ PING = b'{"type":"PingRequest","timestamp":1}\n'
     "line",
     [
         b"nonsense",
-        b"",
+        b"\xef\xbb\xbf",
         b"NaN",
         b'{"type":"PingRequest"',
         b'{"type":"PingRequest","timestamp":"\\ud800"}',
         b'{"type":"PingRequest","timestamp":"\xff"}',
+        b'{"type":"Submit","ref":1,"tasks":[{"kind":"A","payload":"\xff"}]}',
+        b'{"type":"Goodbye","since_v2":"\xff"}',
+        b'{"type":"Query","ref":"seven","ids":[NaN]}',
         b'{"type":"Submit","ref":1,"tasks":[{"kind":"A","payload":' + b"[" * 200_000,
     ],
-    ids=["word", "empty", "nan", "torn", "surrogate", "latin-1", "deep"],
+    ids=["word", "bom", "nan", "torn", "surrogate", "latin-1", "payload", "unknown", "later", "deep"],
 )
 async def test_a_line_that_is_no_json_is_refused_and_ends_the_connection(live: Live, peer: Peer, line: bytes) -> None:
     """What follows it cannot be trusted: it is not even looked at."""
@@ -47,6 +53,7 @@ async def test_a_line_that_is_no_json_is_refused_and_ends_the_connection(live: L
         (b'{"type":"Release","task_id":1}', "`assignment`"),
         (b'{"type":"Capacity","capacity":9223372036854775808}', "$.capacity"),
         (b'{"type":"PingRequest","timestamp":1e999}', "$.timestamp"),
+        (b'{"type":"PingRequest","timestamp":9223372036854775808}', "$.timestamp"),
     ],
 )
 async def test_a_wrong_message_is_refused_and_the_connection_goes_on(peer: Peer, line: bytes, complaint: str) -> None:
@@ -69,7 +76,6 @@ async def test_a_wrong_message_is_refused_and_the_connection_goes_on(peer: Peer,
         (b'{"type":"Submit","ref":-5,"tasks":[{"kind":"A","priority":2147483648}]}', "$.tasks[0].priority"),
         (b'{"type":"Submit","ref":-5,"tasks":[{"kind":"A","key":7}]}', "$.tasks[0].key"),
         (b'{"type":"Submit","ref":-5,"tasks":[{"kind":"A","delay":1,"run_at":1}]}', "delay or run_at"),
-        (b'{"type":"Submit","ref":-5,"tasks":[{"kind":"A","payload":"\xff"}]}', "UTF-8"),
         (b'{"type":"Query","ref":-5,"ids":["1"]}', "$.ids[0]"),
         (b'{"type":"Admin","ref":-5,"secret":1,"command":"x"}', "$.secret"),
     ],
@@ -118,6 +124,51 @@ async def test_the_longest_line_is_taken(peer: Peer) -> None:
     await peer.expect("PingResponse", timestamp=1)
 
 
+async def test_blank_lines_are_passed_over(peer: Peer) -> None:
+    """Somebody at a keyboard presses return, or their lines end in CR LF."""
+    await peer.say_bytes(b"\n\r\n \t\n" + PING + b"\n" + PING)
+
+    await peer.expect("PingResponse", timestamp=1)
+    await peer.expect("PingResponse", timestamp=1)
+
+
+def nested(levels: int) -> Any:
+    """Give lists and objects in turn, so many inside one another."""
+    value: Any = [] if levels % 2 else {}
+    for level in range(levels - 1):
+        value = {"a": value} if (level + levels) % 2 else [value]
+    return value
+
+
+async def test_a_value_as_deep_as_may_be_comes_back(peer: Peer) -> None:
+    """As a payload, as a result and in the answers around both; any JSON library reads them."""
+    value = nested(MAX_DEPTH)
+    await peer.register("A")
+    (task_id,) = await peer.submit({"kind": "A", "payload": value})
+    task = await peer.expect("Task", payload=value)
+    await peer.say(success(task, value))
+    await peer.expect("ResultResponse", status="accepted")
+
+    (status,) = await peer.query(task_id)
+    assert status is not None
+    assert status["value"] == value
+
+
+@pytest.mark.parametrize("what", ["payload", "value"])
+async def test_a_value_too_deep_is_refused_and_named(peer: Peer, what: str) -> None:
+    """The request is refused under its reference and the connection goes on: else it would be sent again and again."""
+    value = nested(MAX_DEPTH + 1)
+    await peer.register("A")
+    if what == "payload":
+        answer = await peer.ask(submission({"kind": "A", "payload": value}, ref=3))
+    else:
+        answer = await peer.ask(success({"task_id": 1, "assignment": 1}, value))
+
+    assert (answer["type"], answer["code"]) == ("Error", "bad-message")
+    assert f"wanted a {what} nested at most 128 deep" in answer["message"]
+    assert answer.get("ref") == (3 if what == "payload" else None)
+
+
 @pytest.mark.parametrize("what", ["payload", "value"])
 async def test_a_value_too_large_is_refused_and_named(peer: Peer, what: str) -> None:
     """A line could hold it, but not the answers that it would travel in."""
@@ -151,7 +202,7 @@ async def test_a_workers_message_needs_a_registration(peer: Peer, message: dict[
     assert (await peer.register("A"))["resumed"] == []
 
 
-@pytest.mark.parametrize("timestamp", [None, 0, -1.5, "now", 2**70, "a\0b"])
+@pytest.mark.parametrize("timestamp", [None, 0, -1.5, "now", 2**63 - 1, "a\0b"])
 async def test_a_ping_comes_back_as_it_is(peer: Peer, timestamp: object) -> None:
     """Without a registration too."""
     await peer.say({"type": "PingRequest", "timestamp": timestamp})
