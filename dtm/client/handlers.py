@@ -6,6 +6,7 @@ Knows no server and no connection: payload bytes go in, an outcome comes out.
 from __future__ import annotations
 
 import inspect
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from anyio import get_cancelled_exc_class
 
 from dtm.client.failures import Failure, excerpt, failure
 from dtm.core.errors import DtmError
+from dtm.protocol.values import BadValue, checked
 
 
 class Reject(DtmError):
@@ -146,18 +148,36 @@ def _decoded(handler: Handler, payload: bytes | msgspec.Raw) -> Any:
 
 def _success(handler: Handler, result: object, max_result_bytes: int) -> Success:
     try:
-        value = msgspec.json.encode(result)
+        data = msgspec.json.encode(result)
+        value = checked(data)
+        if b"null" in data:
+            _require_no_nan(result)
+    except BadValue as error:
+        raise BadResult(f"{handler.kind} returned what cannot be sent: {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadResult(
             f"{handler.kind} wanted to return a {type(result).__name__} that is no JSON: {error};"
             " return numbers, text, lists, dicts, dataclasses or None"
         ) from error
-    if len(value) > max_result_bytes:
+    if len(data) > max_result_bytes:
         raise BadResult(
-            f"{handler.kind} may return at most {max_result_bytes:,} bytes of JSON, found {len(value):,};"
+            f"{handler.kind} may return at most {max_result_bytes:,} bytes of JSON, found {len(data):,};"
             " store the result elsewhere and return where it is"
         )
-    return Success(msgspec.Raw(value))
+    return Success(value)
+
+
+def _require_no_nan(result: object) -> None:
+    """Refuse what msgspec would write as null in silence: NaN and the infinities.
+
+    Raises:
+        ValueError: there is one.
+    """
+    json.dumps(msgspec.to_builtins(result, enc_hook=_nothing), allow_nan=False)
+
+
+def _nothing(_: object) -> None:
+    """Stand for a `Raw`, which has been checked and is no Python number."""
 
 
 def _failure(error: BaseException) -> Failure:

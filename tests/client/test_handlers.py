@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from dtm.client.handlers import (
     run_sync,
     select,
 )
+from dtm.protocol.values import MAX_DEPTH
 
 LIMIT = 1_000
 
@@ -250,6 +252,34 @@ class Opaque:
     """A result without a JSON form."""
 
 
+@dataclass
+class Boxed:
+    """A result with a field."""
+
+    value: float
+
+
+def nested(levels: int) -> list[Any]:
+    """Give lists inside one another."""
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, [None], "null", {"null": None}, [msgspec.Raw(b"null")], Boxed(1e308), nested(MAX_DEPTH), {1: None}, {7}],
+    ids=["null", "list", "text", "key", "raw", "dataclass", "depth", "number as key", "set"],
+)
+def test_what_looks_like_a_result_that_cannot_be_sent_is_sent(run: Run, result: object) -> None:
+    """A null is a null; only what would silently become one is refused."""
+    outcome = run(returning(result))
+
+    assert isinstance(outcome, Success)
+    assert bytes(outcome.value) == msgspec.json.encode(result)
+
+
 @pytest.mark.parametrize(
     ("result", "found"),
     [
@@ -258,9 +288,22 @@ class Opaque:
         ("\ud800", "a str that is no JSON"),
         (10**5_000, "a int that is no JSON"),
         (iter([]), "a list_iterator that is no JSON"),
+        (math.nan, "a float that is no JSON"),
+        ({"a": [1.5, -math.inf, None]}, "a dict that is no JSON"),
+        ([msgspec.Raw(b"null"), math.nan], "a list that is no JSON"),
+        ({"a": "\udcff"}, "a dict that is no JSON"),
+        (Boxed(math.inf), "a Boxed that is no JSON"),
+        (msgspec.Raw(b"NaN"), "wanted JSON, found something else"),
+        (msgspec.Raw(b'1,"retry":false'), "wanted JSON, found something else"),
+        ([msgspec.Raw(b'"\xff"')], "wanted JSON, found something else"),
+        (nested(MAX_DEPTH + 1), "at most 128 lists and objects inside one another"),
+        (nested(3_000), "a list that is no JSON"),
         ("x" * (LIMIT - 1), "at most 1,000 bytes of JSON, found 1,001"),
     ],
-    ids=["object", "keys", "surrogate", "digits", "iterator", "length"],
+    ids=[
+        *("object", "keys", "surrogate", "digits", "iterator", "nan", "infinity", "nan and raw", "escaped byte"),
+        *("dataclass", "raw nan", "raw fields", "raw utf-8", "deep", "deepest", "length"),
+    ],
 )
 def test_a_result_that_cannot_be_sent_is_rejected(run: Run, result: object, found: str) -> None:
     """Running it again would give the same; the message says what a handler may return."""
