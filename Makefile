@@ -13,7 +13,7 @@ LOCK := $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3
 	--generate-hashes --no-header --no-emit-index-url --annotation-style line --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench lock build clean
+.PHONY: help demo test soak lint types format bench lock build clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ types: $(STAMP) ## check types (mypy --strict)
 format: $(STAMP) ## format, and repair what can be repaired
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+soak: $(STAMP) ## run the long fault tests, then random faults for MINUTES=5 (SEED=n replays them)
+	SEED=$(SEED) MINUTES=$(MINUTES) $(PY) -m pytest -m soak -o faulthandler_timeout=0 -rs$(if $(ARGS), $(ARGS))
 
 bench: $(STAMP) ## run the benchmarks (ARGS="..." is passed on)
 	$(PY) -m bench$(if $(ARGS), $(ARGS))

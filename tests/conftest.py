@@ -10,6 +10,11 @@ import structlog
 from hypothesis import settings
 
 
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what is left out."""
+    return ["long fault tests: left out; `make soak` runs them"] if config.option.markexpr == "not soak" else []
+
+
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Run as the programs do: uvloop where it is installed."""

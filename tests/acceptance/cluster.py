@@ -8,10 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -23,21 +23,52 @@ DEADLINE_S = 30.0
 COMMAND_TIMEOUT_S = 120.0
 
 
+class Process(Protocol):
+    """A started program."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def poll(self) -> int | None:
+        """Give its exit code, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and give its exit code."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+Spawn = Callable[[Sequence[str], Path, Path], Process]
+"""Starts a command in a folder, its standard error going to a file."""
+
+
+def popen(command: Sequence[str], folder: Path, log: Path) -> Process:
+    """Start a command as anybody does."""
+    with log.open("wb") as file:
+        return subprocess.Popen(command, cwd=folder, stderr=file)
+
+
 class Cluster:
     """The processes of one test; whatever still runs at its end is killed."""
 
-    def __init__(self, bin_folder: Path, folder: Path) -> None:
+    def __init__(self, bin_folder: Path, folder: Path, spawn: Spawn = popen) -> None:
         self._bin = bin_folder
+        self._spawn = spawn
         self.folder = folder
         self.db = folder / "tasks.db"
         self.log = folder / "dead-letter-queue.log"
         self.address = ""
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
         self._started = 0
 
     # Servers and clients.
 
-    def start_server(self, *options: str, port: str = "0") -> subprocess.Popen[bytes]:
+    def start_server(self, *options: str, port: str = "0") -> Process:
         """Start a server and wait until it listens."""
         process, log = self.start("dtm-server", "--db", "tasks.db", "--port", port, *options)
         found = self.eventually(
@@ -46,22 +77,25 @@ class Cluster:
         self.address = found[1]
         return process
 
-    def restart_server(self, *options: str) -> subprocess.Popen[bytes]:
+    def restart_server(self, *options: str) -> Process:
         """Start a server on the address that the last one had."""
         return self.start_server(*options, port=self.address.rpartition(":")[2])
 
-    def start_client(self, name: str, *options: str) -> subprocess.Popen[bytes]:
+    def restart_unseen(self, *options: str) -> Process:
+        """Start a server on that address and wait for nothing."""
+        return self.start("dtm-server", "--db", "tasks.db", "--port", self.address.rpartition(":")[2], *options)[0]
+
+    def start_client(self, name: str, *options: str) -> Process:
         """Start a worker and wait until the server knows it."""
         process, log = self.start("dtm-client", "--server", self.address, "--name", name, *options)
         self.eventually(f"{name} is registered", lambda: "registered" in log.read_text(), of=process, log=log)
         return process
 
-    def start(self, program: str, *words: str) -> tuple[subprocess.Popen[bytes], Path]:
+    def start(self, program: str, *words: str) -> tuple[Process, Path]:
         """Start a program whose standard error goes to a file, and give both."""
         self._started += 1
-        log = self.folder / f"{self._started:02}-{program}.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen([self._bin / program, *words], cwd=self.folder, stderr=file)
+        log = self.folder / f"{self._started:04}-{program}.log"
+        process = self._spawn([str(self._bin / program), *words], self.folder, log)
         self._processes.append(process)
         return process, log
 
@@ -71,13 +105,13 @@ class Cluster:
 
     def logs(self) -> str:
         """Give everything that started programs have logged."""
-        return "".join(log.read_text() for log in sorted(self.folder.glob("[0-9][0-9]-*.log")))
+        return "".join(log.read_text() for log in sorted(self.folder.glob("[0-9]*-*.log")))
 
     def kill_all(self) -> None:
         """Kill what still runs."""
         for process in self._processes:
             process.kill()
-            process.wait()
+            process.wait(DEADLINE_S)
 
     # Commands.
 
@@ -136,7 +170,7 @@ class Cluster:
         what: str,
         look: Callable[[], T | None],
         *,
-        of: subprocess.Popen[bytes] | None = None,
+        of: Process | None = None,
         log: Path | None = None,
     ) -> T:
         """Look until there is something to see; fail after a deadline, or when the process `of` has ended."""
@@ -150,13 +184,13 @@ class Cluster:
             time.sleep(0.02)
 
 
-def end(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> int:
+def end(process: Process, number: signal.Signals = signal.SIGTERM) -> int:
     """End a process in good order and give its exit code."""
     process.send_signal(number)
     return process.wait(DEADLINE_S)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: Process) -> None:
     """End a process at once, as `kill -9` does."""
     process.kill()
     process.wait(DEADLINE_S)

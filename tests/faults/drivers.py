@@ -1,0 +1,174 @@
+"""Producers and workers that write down everything they say and hear; they come back over as many connections as it takes.
+
+They speak the wire by hand: what they do at each moment is theirs to choose, and a seed chooses it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+
+import anyio
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group, move_on_after
+
+from tests.faults.ledger import HASH, Ledger
+from tests.server.live import failure, registration, release, submission, success
+from tests.wire import Line, Wire
+
+BROKEN = (OSError, EndOfStream, BrokenResourceError, ClosedResourceError, TimeoutError)
+COME_BACK_S = 0.005
+PING_S = 0.1
+
+ECHO = "Echo"
+"""A task that only these workers run; what its result says names the attempt."""
+
+
+class _Over(Exception):
+    """The server wants nothing more on this connection."""
+
+
+class Driver:
+    """Whoever keeps a connection to HOST:PORT."""
+
+    def __init__(self, address: str, ledger: Ledger, chance: random.Random, name: str) -> None:
+        self.address = address
+        self.name = name
+        self._ledger = ledger
+        self._chance = random.Random(chance.random())
+
+    async def run(self) -> None:
+        """Talk for ever."""
+        while True:
+            host, _, port = self.address.rpartition(":")
+            try:
+                async with await anyio.connect_tcp(host, int(port)) as stream:
+                    await self._talk(Wire(stream))
+            except (*BROKEN, _Over):
+                await anyio.sleep(COME_BACK_S)
+
+    async def _talk(self, wire: Wire) -> None:
+        raise NotImplementedError
+
+
+class Producer(Driver):
+    """Submits a few tasks at a time, again and again until they are acknowledged; some it gives up on."""
+
+    def __init__(self, address: str, ledger: Ledger, chance: random.Random, name: str, kinds: Sequence[str]) -> None:
+        super().__init__(address, ledger, chance, name)
+        self._kinds = kinds
+        self._submitted = 0
+        self._unanswered: list[Line] = []
+        self.is_quiet = False
+
+    async def _talk(self, wire: Wire) -> None:
+        if self._unanswered and self._chance.random() < 0.1:
+            self._unanswered = []  # whether these were taken, nobody will ever ask
+        while True:
+            if not self._unanswered:
+                await anyio.sleep(self._chance.random() * 0.02)
+                if self.is_quiet:
+                    await anyio.sleep_forever()
+                self._unanswered = [self._task() for _ in range(self._chance.randint(1, 5))]
+            await wire.say(submission(*self._ledger.intend(self._unanswered), ref=1, notify=self._chance.random() < 0.5))
+            await self._answer(wire)
+
+    async def _answer(self, wire: Wire) -> None:
+        while True:
+            match await wire.hear():
+                case {"type": "SubmitResponse", "ids": ids}:
+                    self._ledger.acknowledge(self._unanswered, ids)
+                    self._unanswered = []
+                    return
+                case {"type": "TaskFinished", "task_id": task_id, "state": state}:
+                    self._ledger.end(task_id, state)
+                case {"type": "ShuttingDown"} | {"type": "Error", "code": "shutting-down"}:
+                    raise _Over
+                case message:
+                    raise AssertionError(f"{self.name} heard {message}")
+
+    def _task(self) -> Line:
+        self._submitted += 1
+        name = f"{self.name}/{self._submitted}"
+        return {"kind": self._chance.choice(self._kinds), "payload": name, "key": name}
+
+
+class Worker(Driver):
+    """Runs tasks of kind Echo: most go well, some fail, some it gives back, some it keeps for a while."""
+
+    def __init__(
+        self, address: str, ledger: Ledger, chance: random.Random, name: str, *, capacity: int = 4, failing: float = 0.05
+    ) -> None:
+        super().__init__(address, ledger, chance, name)
+        self._capacity = capacity
+        self._failing = failing
+        self._held: dict[int, Line] = {}
+        self._results: dict[int, Line] = {}
+        self._client_id: int | None = None
+        self.heard_tasks = 0
+
+    async def _talk(self, wire: Wire) -> None:
+        await wire.say(self._registration())
+        welcome = await wire.hear()
+        if welcome["type"] == "Error":
+            raise _Over
+        assert welcome["type"] == "RegisterResponse", welcome
+        self._client_id = welcome["client_id"]
+        for assignment in welcome["lost"]:
+            self._held.pop(assignment, None)
+        if self._results:
+            await wire.say(*self._results.values())
+        while True:
+            with move_on_after(PING_S) as waited:
+                self._hear(await wire.hear())
+            if waited.cancelled_caught:
+                await wire.say({"type": "PingRequest"})
+            for task in list(self._held.values()):
+                await self._work(wire, task)
+
+    def _registration(self) -> Line:
+        resume = [*self._held, *self._results]
+        return registration(ECHO, capacity=self._capacity, name=self.name, resume=resume)
+
+    def _hear(self, message: Line) -> None:
+        match message:
+            case {"type": "Task", "assignment": assignment}:
+                self.heard_tasks += 1
+                self._held[assignment] = message
+            case {"type": "ResultResponse", "assignment": assignment}:
+                self._results.pop(assignment, None)
+                if assignment in self._ledger.sent:
+                    self._ledger.hear(message)
+            case {"type": "PingResponse"} | {"type": "ShuttingDown"}:
+                pass
+            case _:
+                raise AssertionError(f"{self.name} heard {message}")
+
+    async def _work(self, wire: Wire, task: Line) -> None:
+        draw = self._chance.random()
+        if draw < 0.2:
+            return  # later
+        del self._held[task["assignment"]]
+        if draw < 0.25:
+            await wire.say(release(task))
+            return
+        if draw < 0.25 + self._failing:
+            result = failure(task)
+        else:
+            result = success(task, f"{task['payload']} by {self.name} in {task['assignment']}")
+        self._results[task["assignment"]] = self._ledger.send(result)
+        await wire.say(*[result] * self._chance.choice((1, 1, 1, 2)))
+
+
+@asynccontextmanager
+async def at_work(*drivers: Driver) -> AsyncIterator[None]:
+    """Let drivers work as long as the context lasts; one that hears nonsense makes it fail."""
+    async with create_task_group() as group:
+        for driver in drivers:
+            group.start_soon(driver.run)
+        yield
+        group.cancel_scope.cancel()
+
+
+KINDS = (ECHO, HASH)

@@ -1,0 +1,179 @@
+"""What must hold whatever has failed: the driver's ledger and the server's books tell one story.
+
+acknowledged ⊆ database ⊆ intents, and the lists of impossibilities below. Reads the files beside whoever writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from dtm.core import auditline
+from tests.faults.ledger import HASH, Ledger, expected_hash
+
+Row = tuple[Any, ...]
+
+# What is wrong: the rows that prove it. Each holds at every moment at which no transaction is open.
+NEVER = {
+    "a key has two tasks": "SELECT key, count(*) FROM tasks WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1",
+    "a task has succeeded twice": """
+        SELECT task_id FROM assignments WHERE outcome = 'completed' GROUP BY task_id HAVING count(*) > 1""",
+    "state and attempts disagree about a success": """
+        SELECT id, state FROM tasks WHERE (state = 'completed') <>
+        EXISTS (SELECT 1 FROM assignments WHERE task_id = tasks.id AND outcome = 'completed')""",
+    "a task was given out again after its end": """
+        SELECT later.id, later.task_id FROM assignments AS later JOIN assignments AS winner USING (task_id)
+        WHERE winner.outcome = 'completed' AND later.id > winner.id""",
+    "a task has more failed attempts than it may have": """
+        SELECT id, max_retries FROM tasks WHERE
+        (SELECT count(*) FROM assignments WHERE task_id = tasks.id AND outcome IN ('failed', 'died')) > max_retries *
+        (1 + (SELECT count(*) FROM dead_letters WHERE task_id = tasks.id AND resolution = 'reprocessed'))""",
+    "retry_count is not the number of failed attempts since the task was last reprocessed": """
+        SELECT id, retry_count FROM tasks WHERE retry_count <>
+        (SELECT count(*) FROM assignments WHERE task_id = tasks.id AND outcome IN ('failed', 'died') AND finished_at >
+        (SELECT coalesce(max(resolved_at), 0) FROM dead_letters WHERE task_id = tasks.id))""",
+    "a task's current attempt is over, or another's": """
+        SELECT tasks.id, assignment_id FROM tasks LEFT JOIN assignments
+        ON assignments.id = assignment_id AND task_id = tasks.id AND assignments.finished_at IS NULL
+        WHERE state = 'assigned' AND task_id IS NULL""",
+    "an attempt runs that is not its task's current one": """
+        SELECT assignments.id, task_id FROM assignments LEFT JOIN tasks
+        ON tasks.id = task_id AND assignment_id = assignments.id AND state = 'assigned'
+        WHERE assignments.finished_at IS NULL AND tasks.id IS NULL""",
+    "an attempt runs on a client that is gone": """
+        SELECT assignments.id, client_id FROM assignments JOIN clients ON clients.id = client_id
+        WHERE finished_at IS NULL AND left_at IS NOT NULL""",
+    "dead tasks and open dead letters differ": """
+        SELECT tasks.id, state FROM tasks WHERE (state = 'dead') <>
+        EXISTS (SELECT 1 FROM dead_letters WHERE task_id = tasks.id AND resolved_at IS NULL)""",
+    "a dead letter and its line in the audit differ in number": """
+        SELECT letters, lines FROM (SELECT count(*) AS letters FROM dead_letters),
+        (SELECT count(*) AS lines FROM audit WHERE event = 'dead') WHERE letters <> lines""",
+    "the books have another number of tasks": """
+        SELECT kind, state, sum(n) FROM (SELECT kind, state, count(*) AS n FROM tasks GROUP BY kind, state
+        UNION ALL SELECT kind, state, -tasks FROM counts) GROUP BY kind, state HAVING sum(n) <> 0""",
+    "the books have another number of completions": """
+        SELECT done, booked FROM (SELECT count(*) AS done FROM assignments WHERE outcome = 'completed'),
+        (SELECT coalesce(sum(times), 0) AS booked FROM activity WHERE event = 'completed') WHERE done <> booked""",
+    "the books have another number of submissions": """
+        SELECT here, booked FROM (SELECT (SELECT count(*) FROM tasks)
+        + (SELECT count(*) FROM dead_letters WHERE resolution = 'cleared') AS here),
+        (SELECT coalesce(sum(times), 0) AS booked FROM activity WHERE event = 'submitted') WHERE here <> booked""",
+}
+
+# Once everybody who may still be alive has been given the time to show it, and all work is done.
+NEVER_AT_REST = {
+    "a task was forgotten": "SELECT id, state FROM tasks WHERE state NOT IN ('completed', 'dead')",
+    "an attempt is still open": "SELECT id, task_id FROM assignments WHERE finished_at IS NULL",
+}
+
+
+def check_running(db: Path, log: Path, ledger: Ledger) -> None:
+    """Check what must hold at every moment, beside a server at work.
+
+    Raises:
+        AssertionError: naming what is wrong, and the rows.
+    """
+    acknowledged, accepted, ended = dict(ledger.acknowledged), dict(ledger.accepted), set(ledger.ended)
+    logged = log.read_bytes() if log.exists() else b""
+    with closing(_open(db)) as connection:
+        _check_statements(connection, NEVER)
+        _check_tasks(connection, ledger, acknowledged)
+        _check_results(connection, ledger, accepted)
+        _check_ends(connection, ended)
+        audit = _audit(connection)
+        assert audit.startswith(logged), "the log is not the beginning of the audit"
+
+
+def check_at_rest(db: Path, log: Path, ledger: Ledger) -> None:
+    """Check that, and that every task has ended, and that the log is the audit, byte for byte.
+
+    Raises:
+        AssertionError: naming what is wrong, and the rows.
+    """
+    check_running(db, log, ledger)
+    with closing(_open(db)) as connection:
+        _check_statements(connection, NEVER_AT_REST)
+        check_log(connection, log)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def check_log(connection: sqlite3.Connection, log: Path) -> None:
+    """Check that the log is the audit, byte for byte, each line numbered and chained to the one before."""
+    logged = log.read_bytes() if log.exists() else b""
+    assert logged == _audit(connection)
+    previous = auditline.FIRST_PREV
+    for seq, line in enumerate(logged.decode("ascii").splitlines(), start=1):
+        assert auditline.seq_of(line.encode()) == seq
+        assert json.loads(line)["prev"] == previous
+        previous = auditline.digest(line)
+
+
+def _open(db: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"file:{db}?mode=ro", uri=True, isolation_level=None)
+    connection.execute("BEGIN")  # one moment for all statements
+    return connection
+
+
+def _check_statements(connection: sqlite3.Connection, statements: dict[str, str]) -> None:
+    wrong = {claim: connection.execute(statement).fetchmany(5) for claim, statement in statements.items()}
+    assert {claim: rows for claim, rows in wrong.items() if rows} == {}
+
+
+def _check_tasks(connection: sqlite3.Connection, ledger: Ledger, acknowledged: dict[str, int]) -> None:
+    cleared = {id for (id,) in connection.execute("SELECT task_id FROM dead_letters WHERE resolution = 'cleared'")}
+    stored = {key: row for key, *row in connection.execute("SELECT key, id, kind, payload, max_retries FROM tasks")}
+    lost = {key: id for key, id in acknowledged.items() if id not in cleared and stored.get(key, [None])[0] != id}
+    assert lost == {}, "acknowledged, and not in the database"
+    assert stored.keys() <= ledger.intents.keys(), "in the database, and never submitted"
+    assert stored.keys() & ledger.refused == set(), "refused, and in the database"
+    changed = {key: row for key, row in stored.items() if not _is_as_intended(row, ledger.intents[key])}
+    assert changed == {}, "not what was submitted"
+
+
+def _is_as_intended(row: list[Any], task: dict[str, Any]) -> bool:
+    _, kind, payload, max_retries = row
+    return (kind, json.loads(payload), max_retries) == (task["kind"], task["payload"], task.get("max_retries", 3))
+
+
+def _check_results(connection: sqlite3.Connection, ledger: Ledger, accepted: dict[int, str]) -> None:
+    winners = """SELECT assignments.id, tasks.id, kind, payload, result FROM tasks JOIN assignments
+        ON task_id = tasks.id AND outcome = 'completed'"""
+    won = {row[0]: row[1:] for row in connection.execute(winners)}
+    strange = {id: row for id, row in won.items() if not _is_as_sent(id, row, ledger)}
+    assert strange == {}, "a result that its winner has not sent"
+    outcomes = dict(connection.execute("SELECT id, outcome FROM assignments"))
+    uncounted = {
+        id: outcomes[id]
+        for id in accepted
+        # A cleared task has taken its attempts with it.
+        if id in outcomes and outcomes[id] != ("completed" if ledger.sent[id].ok else "failed")
+    }
+    assert uncounted == {}, "accepted, and not counted"
+    gone = {id for id in accepted if id not in outcomes and ledger.sent[id].ok}
+    assert gone == set(), "accepted, and not in the database"
+
+
+def _is_as_sent(assignment: int, row: Row, ledger: Ledger) -> bool:
+    task_id, kind, payload, result = row
+    sent = ledger.sent.get(assignment)
+    if sent is None:
+        return bool(kind == HASH and json.loads(result) == expected_hash(json.loads(payload)))
+    return (sent.task_id, sent.ok, sent.value) == (task_id, True, json.loads(result))
+
+
+def _check_ends(connection: sqlite3.Connection, ended: set[tuple[int, str]]) -> None:
+    completed = {id for (id,) in connection.execute("SELECT id FROM tasks WHERE state = 'completed'")}
+    dead = {id for (id,) in connection.execute("SELECT task_id FROM dead_letters")}
+    told = {"completed": completed, "dead": dead}
+    untrue = {(id, state) for id, state in ended if id not in told[state]}
+    assert untrue == set(), "an end was told of that is not in the database"
+
+
+def _audit(connection: sqlite3.Connection) -> bytes:
+    lines = connection.execute("SELECT line FROM audit ORDER BY seq")
+    return "".join(f"{line}\n" for (line,) in lines).encode("ascii")
