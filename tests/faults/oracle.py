@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,45 +73,56 @@ NEVER_AT_REST = {
 }
 
 
+Complaints = Iterator[tuple[str, list[Any]]]
+"""What is wrong, and whatever proves it."""
+
+
 def check_running(db: Path, log: Path, ledger: Ledger) -> None:
     """Check what must hold at every moment, beside a server at work.
 
     Raises:
-        AssertionError: naming what is wrong, and the rows.
+        AssertionError: naming what is wrong, and what proves it.
     """
-    acknowledged, accepted, ended = dict(ledger.acknowledged), dict(ledger.accepted), set(ledger.ended)
-    logged = log.read_bytes() if log.exists() else b""
-    with closing(_open(db)) as connection:
-        _check_statements(connection, NEVER)
-        _check_tasks(connection, ledger, acknowledged)
-        _check_results(connection, ledger, accepted)
-        _check_ends(connection, ended)
-        audit = _audit(connection)
-        assert audit.startswith(logged), "the log is not the beginning of the audit"
+    assert dict(complaints(db, log, ledger)) == {}
 
 
 def check_at_rest(db: Path, log: Path, ledger: Ledger) -> None:
     """Check that, and that every task has ended, and that the log is the audit, byte for byte.
 
     Raises:
-        AssertionError: naming what is wrong, and the rows.
+        AssertionError: naming what is wrong, and what proves it.
     """
-    check_running(db, log, ledger)
+    assert dict(complaints(db, log, ledger)) | dict(complaints_at_rest(db, log)) == {}
+
+
+def complaints(db: Path, log: Path, ledger: Ledger) -> Complaints:
+    """Give what must hold at every moment and does not."""
+    # What is on disk after these were copied may be more, never less.
+    acknowledged, accepted, ended = dict(ledger.acknowledged), dict(ledger.accepted), set(ledger.ended)
+    logged = _read(log)
     with closing(_open(db)) as connection:
-        _check_statements(connection, NEVER_AT_REST)
-        check_log(connection, log)
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        yield from _rows(connection, NEVER)
+        yield from _tasks(connection, ledger, acknowledged)
+        yield from _results(connection, ledger, accepted)
+        yield from _ends(connection, ended)
+        if not _audit(connection).startswith(logged):
+            yield "the log is not the beginning of the audit", logged.splitlines()[-1:]
 
 
-def check_log(connection: sqlite3.Connection, log: Path) -> None:
-    """Check that the log is the audit, byte for byte, each line numbered and chained to the one before."""
-    logged = log.read_bytes() if log.exists() else b""
-    assert logged == _audit(connection)
-    previous = auditline.FIRST_PREV
-    for seq, line in enumerate(logged.decode("ascii").splitlines(), start=1):
-        assert auditline.seq_of(line.encode()) == seq
-        assert json.loads(line)["prev"] == previous
-        previous = auditline.digest(line)
+def complaints_at_rest(db: Path, log: Path) -> Complaints:
+    """Give what must hold once all work is done and does not."""
+    with closing(_open(db)) as connection:
+        yield from _rows(connection, NEVER_AT_REST)
+        if _audit(connection) != _read(log):
+            yield "the log is not the audit", _read(log).splitlines()[-1:]
+        yield from _chain(_read(log).decode("ascii").splitlines())
+        damage = connection.execute("PRAGMA integrity_check").fetchall()
+        if damage != [("ok",)]:
+            yield "the database is damaged", damage
+
+
+def _read(log: Path) -> bytes:
+    return log.read_bytes() if log.exists() else b""
 
 
 def _open(db: Path) -> sqlite3.Connection:
@@ -119,43 +131,47 @@ def _open(db: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_statements(connection: sqlite3.Connection, statements: dict[str, str]) -> None:
-    wrong = {claim: connection.execute(statement).fetchmany(5) for claim, statement in statements.items()}
-    assert {claim: rows for claim, rows in wrong.items() if rows} == {}
+def _rows(connection: sqlite3.Connection, statements: dict[str, str]) -> Complaints:
+    for claim, statement in statements.items():
+        rows = connection.execute(statement).fetchmany(5)
+        if rows:
+            yield claim, rows
 
 
-def _check_tasks(connection: sqlite3.Connection, ledger: Ledger, acknowledged: dict[str, int]) -> None:
+def _tasks(connection: sqlite3.Connection, ledger: Ledger, acknowledged: dict[str, int]) -> Complaints:
     cleared = {id for (id,) in connection.execute("SELECT task_id FROM dead_letters WHERE resolution = 'cleared'")}
-    stored = {key: row for key, *row in connection.execute("SELECT key, id, kind, payload, max_retries FROM tasks")}
-    lost = {key: id for key, id in acknowledged.items() if id not in cleared and stored.get(key, [None])[0] != id}
-    assert lost == {}, "acknowledged, and not in the database"
-    assert stored.keys() <= ledger.intents.keys(), "in the database, and never submitted"
-    assert stored.keys() & ledger.refused == set(), "refused, and in the database"
-    changed = {key: row for key, row in stored.items() if not _is_as_intended(row, ledger.intents[key])}
-    assert changed == {}, "not what was submitted"
+    stored = {row[0]: row[1:] for row in connection.execute("SELECT key, id, kind, payload, max_retries FROM tasks")}
+    yield from _some(
+        "acknowledged, and not in the database",
+        (key for key, id in acknowledged.items() if id not in cleared and stored.get(key, (None,))[0] != id),
+    )
+    yield from _some("in the database, and never submitted", stored.keys() - ledger.intents.keys())
+    yield from _some("refused, and in the database", stored.keys() & ledger.refused)
+    both = stored.keys() & ledger.intents.keys()
+    yield from _some(
+        "not what was submitted", (key for key in both if not _is_as_intended(stored[key], ledger.intents[key]))
+    )
 
 
-def _is_as_intended(row: list[Any], task: dict[str, Any]) -> bool:
+def _is_as_intended(row: Row, task: dict[str, Any]) -> bool:
     _, kind, payload, max_retries = row
     return (kind, json.loads(payload), max_retries) == (task["kind"], task["payload"], task.get("max_retries", 3))
 
 
-def _check_results(connection: sqlite3.Connection, ledger: Ledger, accepted: dict[int, str]) -> None:
+def _results(connection: sqlite3.Connection, ledger: Ledger, accepted: dict[int, str]) -> Complaints:
     winners = """SELECT assignments.id, tasks.id, kind, payload, result FROM tasks JOIN assignments
-        ON task_id = tasks.id AND outcome = 'completed'"""
+        ON task_id = tasks.id AND outcome = 'completed' WHERE state = 'completed'"""
     won = {row[0]: row[1:] for row in connection.execute(winners)}
-    strange = {id: row for id, row in won.items() if not _is_as_sent(id, row, ledger)}
-    assert strange == {}, "a result that its winner has not sent"
+    yield from _some(
+        "a result that its winner has not sent", (id for id, row in won.items() if not _is_as_sent(id, row, ledger))
+    )
     outcomes = dict(connection.execute("SELECT id, outcome FROM assignments"))
-    uncounted = {
-        id: outcomes[id]
-        for id in accepted
-        # A cleared task has taken its attempts with it.
-        if id in outcomes and outcomes[id] != ("completed" if ledger.sent[id].ok else "failed")
-    }
-    assert uncounted == {}, "accepted, and not counted"
-    gone = {id for id in accepted if id not in outcomes and ledger.sent[id].ok}
-    assert gone == set(), "accepted, and not in the database"
+    counted = {True: "completed", False: "failed"}
+    yield from _some(
+        "accepted, and not counted",
+        # A cleared task has taken its attempts with it; it was never completed.
+        (id for id in accepted if outcomes.get(id, "failed") != counted[ledger.sent[id].ok]),
+    )
 
 
 def _is_as_sent(assignment: int, row: Row, ledger: Ledger) -> bool:
@@ -166,12 +182,24 @@ def _is_as_sent(assignment: int, row: Row, ledger: Ledger) -> bool:
     return (sent.task_id, sent.ok, sent.value) == (task_id, True, json.loads(result))
 
 
-def _check_ends(connection: sqlite3.Connection, ended: set[tuple[int, str]]) -> None:
-    completed = {id for (id,) in connection.execute("SELECT id FROM tasks WHERE state = 'completed'")}
-    dead = {id for (id,) in connection.execute("SELECT task_id FROM dead_letters")}
-    told = {"completed": completed, "dead": dead}
-    untrue = {(id, state) for id, state in ended if id not in told[state]}
-    assert untrue == set(), "an end was told of that is not in the database"
+def _ends(connection: sqlite3.Connection, ended: set[tuple[int, str]]) -> Complaints:
+    true = set(connection.execute("SELECT id, state FROM tasks WHERE state = 'completed'"))
+    true |= set(connection.execute("SELECT task_id, 'dead' FROM dead_letters"))
+    yield from _some("an end was told of that is not in the database", ended - true)
+
+
+def _chain(lines: list[str]) -> Complaints:
+    previous = auditline.FIRST_PREV
+    for seq, line in enumerate(lines, start=1):
+        if auditline.seq_of(line.encode()) != seq or json.loads(line)["prev"] != previous:
+            yield f"line {seq} of the log is damaged", [line]
+        previous = auditline.digest(line)
+
+
+def _some(claim: str, found: Iterable[Any]) -> Complaints:
+    several = list(islice(found, 5))
+    if several:
+        yield claim, several
 
 
 def _audit(connection: sqlite3.Connection) -> bytes:
