@@ -1,4 +1,4 @@
-"""Producers and workers that write down everything they say and hear; they come back over as many connections as it takes.
+"""Producers and workers that write down what they say and hear, over as many connections as it takes.
 
 They speak the wire by hand: what they do at each moment is theirs to choose, and a seed chooses it.
 """
@@ -6,9 +6,8 @@ They speak the wire by hand: what they do at each moment is theirs to choose, an
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
 
 import anyio
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group, move_on_after
@@ -71,7 +70,9 @@ class Producer(Driver):
                 if self.is_quiet:
                     await anyio.sleep_forever()
                 self._unanswered = [self._task() for _ in range(self._chance.randint(1, 5))]
-            await wire.say(submission(*self._ledger.intend(self._unanswered), ref=1, notify=self._chance.random() < 0.5))
+            await wire.say(
+                submission(*self._ledger.intend(self._unanswered), ref=1, notify=self._chance.random() < 0.5)
+            )
             await self._answer(wire)
 
     async def _answer(self, wire: Wire) -> None:
@@ -98,7 +99,14 @@ class Worker(Driver):
     """Runs tasks of kind Echo: most go well, some fail, some it gives back, some it keeps for a while."""
 
     def __init__(
-        self, address: str, ledger: Ledger, chance: random.Random, name: str, *, capacity: int = 4, failing: float = 0.05
+        self,
+        address: str,
+        ledger: Ledger,
+        chance: random.Random,
+        name: str,
+        *,
+        capacity: int = 4,
+        failing: float = 0.05,
     ) -> None:
         super().__init__(address, ledger, chance, name)
         self._capacity = capacity
@@ -129,7 +137,7 @@ class Worker(Driver):
 
     def _registration(self) -> Line:
         resume = [*self._held, *self._results]
-        return registration(ECHO, capacity=self._capacity, name=self.name, resume=resume)
+        return {**registration(ECHO, capacity=self._capacity, name=self.name, resume=resume), "instance": self.name}
 
     def _hear(self, message: Line) -> None:
         match message:

@@ -30,7 +30,9 @@ async def test_a_server_killed_again_and_again_loses_nothing_and_counts_nothing_
     workers = [Worker(cluster.address, ledger, chance, f"w{number}") for number in range(2)]
     async with at_work(*producers, *workers):
         for number in range(1, kills + 1):
-            await anyio.sleep(chance.random() * 0.15)
+            if chance.random() < 0.75:
+                await _is_at_work(ledger)
+            await anyio.sleep(chance.random() * 0.06)
             kill(server)
             server = cluster.restart_unseen(*FAST_RETRIES)
             if number % LOOK_AFTER == 0:
@@ -42,12 +44,17 @@ async def test_a_server_killed_again_and_again_loses_nothing_and_counts_nothing_
     assert end(server) == 0
     oracle.check_at_rest(cluster.db, cluster.log, ledger)
     assert cluster.rows("SELECT count(*) FROM assignments WHERE outcome = 'died'") == [(0,)]
-    assert len(ledger.acknowledged) > kills
-    assert len(ledger.accepted) > kills
+    assert len(ledger.acknowledged) > kills / 2
+    assert ledger.accepted
 
 
 def _start(cluster: Cluster) -> Process:
     return cluster.start_server(*FAST_RETRIES)
+
+
+async def _is_at_work(ledger: Ledger) -> None:
+    before = len(ledger.acknowledged)
+    await eventually(lambda: len(ledger.acknowledged) > before)
 
 
 def _all_ended(cluster: Cluster) -> bool:
