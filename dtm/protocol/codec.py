@@ -34,10 +34,27 @@ class ErrorCode(StrEnum):
     NOT_REGISTERED = "not-registered"
     KEY_CONFLICT = "key-conflict"
     REFUSED = "refused"
+    STORE_BUSY = "store-busy"
+    LOW_DISK = "low-disk"
+    OVERLOADED = "overloaded"
+    TOO_MANY_CONNECTIONS = "too-many-connections"
+    TOO_SLOW = "too-slow"
     SHUTTING_DOWN = "shutting-down"
     FORBIDDEN = "forbidden"
     UNKNOWN_COMMAND = "unknown-command"
     BAD_ARGUMENTS = "bad-arguments"
+
+
+PASSING = frozenset(
+    {
+        ErrorCode.SHUTTING_DOWN,
+        ErrorCode.STORE_BUSY,
+        ErrorCode.LOW_DISK,
+        ErrorCode.OVERLOADED,
+        ErrorCode.TOO_MANY_CONNECTIONS,
+    }
+)
+"""Refusals of this moment: nothing is wrong with the request, and later it may be granted."""
 
 
 class BadLine(ValueError):

@@ -48,6 +48,8 @@ log = structlog.get_logger()
 LAST_WRITES_S = 5.0
 # An admin command may hold the lock for a moment; another server holds it for ever.
 LOCK_WAIT_S = 0.5
+# The writer comes back so often to see whether it is to stop; how long it goes on trying is --busy-timeout's.
+LOCK_TRY_S = 0.25
 
 
 class StopRequest(Struct, frozen=True):
@@ -73,6 +75,7 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
             settings.db, policy=_policy(settings, machine.chance), balance=_balance(settings, machine.chance)
         )
         stack.callback(store.close)
+        store.wait_for_lock(LOCK_TRY_S)
         reader, log_reader = Reader.open(settings.db), Reader.open(settings.db)
         stack.callback(reader.close)
         stack.callback(log_reader.close)
@@ -104,7 +107,9 @@ class Server:
         self._projector = projector
         self._roster = Roster()
         self._watchers = Watchers()
-        self._committer = Committer(store, self._roster, machine.clock, in_thread=machine.in_thread)
+        self._committer = Committer(
+            store, self._roster, machine.clock, in_thread=machine.in_thread, limits=settings.limits
+        )
         # In the order in which they came; a set would have another order in each run.
         self._connections: dict[Connection, None] = {}
 

@@ -12,96 +12,88 @@ import anyio
 import structlog
 from anyio import CapacityLimiter, Event
 
+from dtm.protocol.codec import ErrorCode
 from dtm.server.clock import Clock
+from dtm.server.limits import Limits
 from dtm.server.machine import InThread
+from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Outlet, Roster
-from dtm.storage.batch import (
-    Batch,
-    Change,
-    Clear,
-    Departure,
-    Registration,
-    Report,
-    Reprocess,
-    Submission,
-    Success,
-)
+from dtm.server.translate import Unacceptable
+from dtm.storage.batch import Change, Clear, Departure, Registration, Report, Reprocess, Submission
 from dtm.storage.errors import StoreBusy
 from dtm.storage.receipt import Receipt, Refused, Registered, Resolved, Submitted
 from dtm.storage.store import Store
 
 MAX_OPEN_BYTES = 16 * 1024 * 1024
-"""Size of the open batch from which on no connection is read further until it has been taken to the disk."""
-
-_ITEM_BYTES = 500  # what an item takes in memory besides its payload
+"""Size of the open batch from which on whoever adds to it has to wait until it is on its way to the disk."""
 
 BUSY_PAUSE_S = 0.05
 
+_LOCKED = "another program holds the database's write lock"
+
 log = structlog.get_logger()
-
-
-class OpenBatch:
-    """A batch that fills, and who is to hear of each item."""
-
-    def __init__(self) -> None:
-        self.batch = Batch()
-        self.size = 0
-        self.reporters: list[Outlet] = []
-        self.on_registered: list[Callable[[Registered | Refused], None]] = []
-        self.on_submitted: list[Callable[[Submitted | Refused], None]] = []
-        self.on_resolved: list[Callable[[Resolved | Refused], None]] = []
 
 
 class Committer:
     """Collects what is to change, has it committed, and passes the receipt on."""
 
-    def __init__(self, store: Store, roster: Roster, clock: Clock, *, in_thread: InThread) -> None:
+    def __init__(self, store: Store, roster: Roster, clock: Clock, *, in_thread: InThread, limits: Limits) -> None:
         self._store = store
         self._roster = roster
         self._clock = clock
         self._in_thread = in_thread
+        self._limits = limits
         self._open = OpenBatch()
         self._wanted = Event()
         self._swapped = Event()
         self._delivered = Event()
         self._in_flight = False
+        self._blocked_s: float | None = None
         self._one_writer = CapacityLimiter(1)
 
     # What goes in. Each of these returns at once.
 
+    def require_room(self) -> None:
+        """See that another request may wait for the disk; what has happened already is always taken.
+
+        Raises:
+            Unacceptable: too many wait, or another program has kept the disk from us for too long.
+        """
+        if self.is_blocked:
+            raise Unacceptable(ErrorCode.STORE_BUSY, f"{_LOCKED}; ask again later")
+        waiting, most = self._open.requests, self._limits.max_waiting
+        if waiting >= most or self._open.size >= 2 * MAX_OPEN_BYTES:
+            raise Unacceptable(ErrorCode.OVERLOADED, f"{waiting:,} requests wait for the disk; ask again later")
+
     def register(self, registration: Registration, then: Callable[[Registered | Refused], None]) -> None:
         """Let a client in; `then` hears its number."""
-        self._open.batch.registrations.append(registration)
-        self._open.on_registered.append(then)
-        self._add()
+        self._open.register(registration, then)
+        self.wake()
 
     def change(self, change: Change) -> None:
         """Note what a client takes from now on."""
-        self._open.batch.changes.append(change)
-        self._add()
+        self._open.change(change)
+        self.wake()
 
     def report(self, report: Report, reporter: Outlet) -> None:
         """Pass on a client's word on an assignment; `reporter` gets the verdict."""
-        self._open.batch.reports.append(report)
-        self._open.reporters.append(reporter)
-        self._add(len(report.outcome.value) if isinstance(report.outcome, Success) else 0)
+        self._open.report(report, reporter)
+        self.wake()
 
     def depart(self, departure: Departure) -> None:
         """Take back what a client that is gone holds."""
-        self._open.batch.departures.append(departure)
-        self._add()
+        self._open.depart(departure)
+        self.wake()
 
     def submit(self, submission: Submission, then: Callable[[Submitted | Refused], None]) -> None:
         """Take tasks in; `then` hears their numbers."""
-        self._open.batch.submissions.append(submission)
-        self._open.on_submitted.append(then)
-        self._add(sum(len(task.payload) for task in submission.tasks), items=len(submission.tasks))
+        self._open.submit(submission, then)
+        self.wake()
 
     def command(self, command: Reprocess | Clear, then: Callable[[Resolved | Refused], None]) -> None:
         """Carry out an operator's command; `then` hears what it did."""
-        self._open.batch.commands.append(command)
-        self._open.on_resolved.append(then)
-        self._add()
+        self._open.command(command, then)
+        self.wake()
 
     def note_heartbeats(self, heartbeats: dict[int, int]) -> None:
         """Write down when clients were last heard (UTC microseconds)."""
@@ -119,11 +111,17 @@ class Committer:
 
     @property
     def is_full(self) -> bool:
-        """Whether the open batch takes no more."""
-        return self._open.size >= MAX_OPEN_BYTES
+        """Whether those who add to the open batch are to wait; they do so before anything has to be refused."""
+        waiting = self._open
+        return waiting.size >= MAX_OPEN_BYTES or waiting.requests > self._limits.max_waiting // 2
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether another program has kept us from the database for so long that requests are refused."""
+        return self._blocked_s is not None
 
     async def room(self) -> None:
-        """Wait until the open batch takes more."""
+        """Wait until the open batch is not full."""
         while self.is_full:
             await self._swapped.wait()
 
@@ -152,7 +150,7 @@ class Committer:
         while True:
             await self._wanted.wait()
             taken = self._swap()
-            receipt = await self._commit(taken.batch)
+            receipt = await self._commit(taken)
             if receipt.may_have_more:
                 self.wake()
             deliver(taken, receipt)
@@ -160,17 +158,35 @@ class Committer:
             self._delivered.set()
             self._delivered = Event()
 
-    async def _commit(self, batch: Batch) -> Receipt:
+    async def _commit(self, taken: OpenBatch) -> Receipt:
+        began_s = self._clock.monotonic_s()
         while True:
+            # Meanwhile clients may have come or gone.
+            taken.batch.seats = self._roster.seats()
             try:
-                return await self._in_thread(self._store.apply, batch, self._clock.now(), limiter=self._one_writer)
+                receipt = await self._in_thread(
+                    self._store.apply, taken.batch, self._clock.now(), limiter=self._one_writer
+                )
             except StoreBusy as error:
-                log.warning("store.busy", reason=str(error))
+                self._note_busy(taken, error, began_s)
                 await anyio.sleep(BUSY_PAUSE_S)
+            else:
+                self._note_free()
+                return receipt
 
-    def _add(self, size: int = 0, *, items: int = 1) -> None:
-        self._open.size += size + items * _ITEM_BYTES
-        self._wanted.set()
+    def _note_busy(self, taken: OpenBatch, error: StoreBusy, began_s: float) -> None:
+        waited_s = self._clock.monotonic_s() - began_s
+        if self.is_blocked or waited_s < self._limits.busy_timeout_s:
+            return
+        log.error("store.busy", reason=str(error), seconds=round(waited_s, 1))
+        self._blocked_s = began_s
+        for batch in (taken, self._open):
+            batch.refuse_requests(f"{_LOCKED}, for {waited_s:.1f} s so far; nothing was done, ask again later")
+
+    def _note_free(self) -> None:
+        if self._blocked_s is not None:
+            log.info("store.free", seconds=round(self._clock.monotonic_s() - self._blocked_s, 1))
+            self._blocked_s = None
 
     def _swap(self) -> OpenBatch:
         taken, self._open = self._open, OpenBatch()
@@ -178,5 +194,4 @@ class Committer:
         self._wanted = Event()
         self._swapped.set()
         self._swapped = Event()
-        taken.batch.seats = self._roster.seats()
         return taken

@@ -22,6 +22,7 @@ from dtm.server.session import Session
 
 READ_SIZE = 256 * 1024
 LAST_ANSWERS_S = 10.0
+_PUTS_NOTHING = (messages.PingRequest, messages.Query)
 
 log = structlog.get_logger()
 
@@ -35,12 +36,18 @@ class Connection:
         self._address = _address(stream)
         self._outbox = Outbox(hub.committer.wake, hub.settings.limits)
         self._scope = anyio.CancelScope()
+        self._listens = False
         self._session = Session(hub, outlet=self, address=self._address)
 
     @property
     def is_full(self) -> bool:
         """Whether the peer is behind with reading."""
         return self._outbox.is_full
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the peer is listened to now; not while it has to wait for the disk or to read itself."""
+        return self._listens
 
     def send(self, messages: Sequence[Message]) -> None:
         """Queue messages for the peer; returns at once."""
@@ -89,12 +96,11 @@ class Connection:
                     await self._take(line)
                     if self.is_full:
                         await self._outbox.room()
-                        # Nobody listened meanwhile; it may have spoken.
-                        self._session.heard()
             except (LineTooLong, BadLine) as error:
                 self.send([_refusal(error)])
                 break
-            await self._hub.committer.room()
+            # Nobody listened meanwhile; it may have spoken.
+            self._session.heard()
         # A peer that has said everything may still want to hear what became of it.
         with anyio.move_on_after(LAST_ANSWERS_S):
             await self._session.answered()
@@ -111,12 +117,18 @@ class Connection:
             self.send([_refusal(error)])
         else:
             await self._session.take(message)
+            # Whoever fills the batch waits for the disk; whoever only pings or asks does not.
+            if self._hub.committer.is_full and not isinstance(message, _PUTS_NOTHING):
+                await self._hub.committer.room()
 
     async def _receive(self) -> bytes:
+        self._listens = True
         try:
             return await self._stream.receive(READ_SIZE)
         except (EndOfStream, BrokenResourceError, ClosedResourceError):
             return b""
+        finally:
+            self._listens = False
 
 
 def _refusal(error: LineTooLong | BadLine) -> messages.Error:

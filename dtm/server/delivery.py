@@ -13,8 +13,8 @@ from msgspec import UNSET, Raw, UnsetType
 from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.messages import Message
-from dtm.server.committer import OpenBatch
 from dtm.server.events import log_events
+from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Outlet, Roster
 from dtm.server.watchers import Watchers
 from dtm.storage.batch import Failure, Report

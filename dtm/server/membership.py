@@ -13,7 +13,7 @@ from dtm.protocol.messages import PROTOCOL_VERSION
 from dtm.server import translate
 from dtm.server.hub import Hub
 from dtm.server.roster import Member, Outlet
-from dtm.server.translate import Unacceptable, refusal
+from dtm.server.translate import Unacceptable
 from dtm.storage.batch import Change, Departure, Failed, Registration, Released, Report, Success, Why
 from dtm.storage.receipt import Refused, Registered
 
@@ -60,6 +60,7 @@ class Membership:
             self._change(self._member, frozenset(message.kinds), message.capacity)
             self._welcome(self._member, lost=[id for id in message.resume if id not in self._member.held])
             return
+        self._hub.committer.require_room()
         self._is_registering = True
         registration = Registration(
             message.name,
@@ -87,7 +88,7 @@ class Membership:
     def _joined(self, message: messages.Register, answer: Registered | Refused) -> None:
         self._is_registering = False
         if isinstance(answer, Refused):
-            self._outlet.send([refusal(ErrorCode.REFUSED, answer.reason, message)])
+            self._outlet.send([translate.left_out(answer, message)])
             return
         hub = self._hub
         for id in answer.earlier:

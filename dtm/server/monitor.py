@@ -30,6 +30,9 @@ async def watch(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
             # Nobody could be heard in that time; it must not count as silence or absence.
             log.warning("server.paused", seconds=round(late_s, 1))
             hub.roster.forgive(late_s, now_s)
+        elif hub.committer.is_blocked:
+            # Whoever wants to come back is refused until the store is free.
+            hub.roster.forgive(now_s - looked_s, now_s)
         looked_s = now_s
         _see_who_is_gone(hub, now_s)
         due_at = next_due_at()
@@ -64,9 +67,6 @@ def _see_who_is_gone(hub: Hub, now_s: float) -> None:
 
 def _check_heartbeats(hub: Hub, now_s: float, *, since_s: float) -> None:
     """Declare dead whoever has been silent for too long, and write down when the others were heard."""
-    if hub.committer.is_full:
-        # No connection is read until the disk has taken something: nobody can be heard.
-        hub.roster.forgive(now_s - since_s, now_s)
     for member in hub.roster.silent(now_s, hub.settings.heartbeat_timeout_s):
         hub.roster.forget(member.client_id)
         hub.committer.depart(Departure(member.client_id, Why.SILENT))

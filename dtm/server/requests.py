@@ -18,7 +18,7 @@ from dtm.server import translate
 from dtm.server.delivery import notice, wire_failure, wire_value
 from dtm.server.hub import Hub
 from dtm.server.roster import Outlet
-from dtm.server.translate import Unacceptable, refusal
+from dtm.server.translate import Unacceptable
 from dtm.storage.reader import TaskRow
 from dtm.storage.receipt import Refused, Resolved, Submitted
 
@@ -40,6 +40,7 @@ class Requests:
         """Have tasks taken in, and answer once they are on disk."""
         if self._hub.is_draining:
             raise Unacceptable(ErrorCode.SHUTTING_DOWN, "the server is shutting down; submit again later")
+        self._hub.committer.require_room()
         submission = translate.submission(message, self._hub.settings.limits)
         self._hub.committer.submit(submission, lambda answer: self._submitted(message, answer))
 
@@ -64,12 +65,12 @@ class Requests:
         if not hmac.compare_digest(message.secret.encode(), self._hub.secret.encode()):
             raise Unacceptable(ErrorCode.FORBIDDEN, "wanted this server's admin secret")
         command = translate.command(message)
+        self._hub.committer.require_room()
         self._hub.committer.command(command, lambda answer: self._resolved(message, answer))
 
     def _submitted(self, message: messages.Submit, answer: Submitted | Refused) -> None:
         if isinstance(answer, Refused):
-            code = ErrorCode.KEY_CONFLICT if answer.is_conflict else ErrorCode.REFUSED
-            self._outlet.send([refusal(code, answer.reason, message)])
+            self._outlet.send([translate.left_out(answer, message)])
             return
         self._outlet.send([messages.SubmitResponse(message.ref, answer.ids, answer.duplicates)])
         if message.notify and not self._has_left:
@@ -85,7 +86,7 @@ class Requests:
 
     def _resolved(self, message: messages.Admin, answer: Resolved | Refused) -> None:
         if isinstance(answer, Refused):
-            self._outlet.send([refusal(ErrorCode.REFUSED, answer.reason, message)])
+            self._outlet.send([translate.left_out(answer, message)])
         else:
             result = Raw(msgspec.json.encode({"done": answer.done, "left": answer.left}))
             self._outlet.send([messages.AdminResponse(message.ref, result)])

@@ -20,6 +20,10 @@ class Outlet(Protocol):
     def is_full(self) -> bool:
         """Whether the peer is behind with reading."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether the peer is listened to now, so that silence says something."""
+
     def send(self, messages: Sequence[Message]) -> None:
         """Queue `messages`; returns at once."""
 
@@ -108,7 +112,7 @@ class Roster:
         return [
             member
             for member in self._members.values()
-            if now_s - member.heard_s >= timeout_s and not member.outlet.is_full
+            if now_s - member.heard_s >= timeout_s and member.outlet.is_heard
         ]
 
     def forgive(self, deaf_s: float, now_s: float) -> None:

@@ -12,6 +12,7 @@ from dtm.protocol.messages import ClientMessage, SubmittedTask
 from dtm.protocol.values import MAX_DEPTH, is_too_deep
 from dtm.server.limits import Limits
 from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Submission, Success
+from dtm.storage.receipt import Cause, Refused
 
 MICROSECONDS = 1_000_000
 MAX_COMMAND = 10_000
@@ -32,6 +33,18 @@ class _Arguments(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _COMMANDS: dict[str, type[Reprocess | Clear]] = {"deadletter.reprocess": Reprocess, "deadletter.clear": Clear}
+
+
+_CODES = {
+    Cause.CONTENT: ErrorCode.REFUSED,
+    Cause.KEY_CONFLICT: ErrorCode.KEY_CONFLICT,
+    Cause.BUSY: ErrorCode.STORE_BUSY,
+}
+
+
+def left_out(refused: Refused, message: ClientMessage) -> messages.Error:
+    """Give the answer to a message that the store left out."""
+    return refusal(_CODES[refused.cause], refused.reason, message)
 
 
 def refusal(code: ErrorCode, reason: str, message: ClientMessage) -> messages.Error:

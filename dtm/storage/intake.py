@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, insert, literal_column, select
 
 from dtm.core.lifecycle import State
 from dtm.storage.batch import NewTask, Submission
-from dtm.storage.receipt import Refused, Submitted
+from dtm.storage.receipt import Cause, Refused, Submitted
 from dtm.storage.schema import tasks
 from dtm.storage.sql import among, given, values
 from dtm.storage.transaction import Transaction
@@ -45,7 +45,7 @@ def submit(tx: Transaction, submissions: Sequence[Submission]) -> None:
         try:
             answer = _take(tx, submission, known, rows)
         except _KeyConflict as conflict:
-            tx.receipt.submissions.append(Refused(str(conflict), is_conflict=True))
+            tx.receipt.submissions.append(Refused(str(conflict), Cause.KEY_CONFLICT))
         else:
             tx.receipt.submissions.append(answer)
     tx.change(_INSERT, rows)

@@ -5,6 +5,8 @@ Knows no wire and no SQL. Instants and durations are microseconds.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from msgspec import Struct
 
 from dtm.core.lifecycle import State
@@ -30,11 +32,19 @@ class Submitted(Struct, frozen=True):
     duplicates: list[int]
 
 
+class Cause(StrEnum):
+    """Why an item was left out."""
+
+    CONTENT = "content"
+    KEY_CONFLICT = "key conflict"
+    BUSY = "busy"
+
+
 class Refused(Struct, frozen=True):
-    """An item that the transaction left out, and why; `is_conflict` if its key belongs to another task."""
+    """An item that was left out, and why."""
 
     reason: str
-    is_conflict: bool = False
+    cause: Cause = Cause.CONTENT
 
 
 class Verdict(Struct, frozen=True, gc=False):

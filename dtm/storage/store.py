@@ -81,6 +81,12 @@ class Store:
         """When the next scheduled task falls due (UTC microseconds), as of the last commit."""
         return self._sequences.next_due_at
 
+    def wait_for_lock(self, seconds: float) -> None:
+        """Let `apply` wait so long for another program's transaction before it raises `StoreBusy`."""
+        driver = self._connection.connection.driver_connection
+        assert driver is not None
+        driver.execute(f"PRAGMA busy_timeout = {round(seconds * 1_000)}")
+
     def apply(self, batch: Batch, now: int) -> Receipt:
         """Carry out `batch` in one transaction; once this returns, it is on disk.
 

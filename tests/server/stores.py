@@ -82,6 +82,7 @@ class Silence:
     """A connection that nobody listens to."""
 
     is_full = False
+    is_heard = True
 
     def send(self, messages: Sequence[Message]) -> None:
         """Drop them."""
@@ -107,7 +108,7 @@ async def hub_on(folder: Path) -> AsyncIterator[Hub]:
                 clock=clock,
                 roster=roster,
                 watchers=Watchers(),
-                committer=Committer(store, roster, clock, in_thread=to_thread.run_sync),
+                committer=Committer(store, roster, clock, in_thread=to_thread.run_sync, limits=FAST.limits),
                 lookup=Lookup(reader, to_thread.run_sync),
                 background=in_background,
             )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from anyio import create_task_group, move_on_after, to_thread, wait_all_tasks_blocked
 from structlog.testing import capture_logs
 
+from dtm.protocol.codec import ErrorCode
 from dtm.server.clock import Clock
-from dtm.server.committer import MAX_OPEN_BYTES, Committer, OpenBatch
+from dtm.server.committer import MAX_OPEN_BYTES, Committer
+from dtm.server.limits import Limits
+from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Member, Roster
-from dtm.storage.batch import NewTask, Registration, Submission
+from dtm.server.translate import Unacceptable
+from dtm.storage.batch import Clear, Departure, NewTask, Registration, Report, Selection, Submission, Success, Why
 from dtm.storage.errors import StoreFailed
-from dtm.storage.receipt import Receipt, Refused, Registered, Submitted
+from dtm.storage.receipt import Cause, Receipt, Refused, Registered, Resolved, Submitted
 from dtm.storage.store import Store
 from tests.server.stores import Silence, locked, opened, rename_table
 from tests.waiting import eventually
@@ -25,13 +32,11 @@ from tests.waiting import eventually
 class Scene:
     """A committer at work, and every batch that it has delivered."""
 
-    def __init__(self, store: Store, db: Path) -> None:
+    def __init__(self, store: Store, db: Path, limits: Limits) -> None:
         self.store = store
         self.db = db
         self.roster = Roster()
-        self.committer = Committer(
-            store, self.roster, Clock.start(time.time_ns, time.monotonic), in_thread=to_thread.run_sync
-        )
+        self.committer = committer_on(store, self.roster, limits)
         self.delivered: list[tuple[OpenBatch, Receipt]] = []
         self.answers: list[Submitted | Refused] = []
 
@@ -50,11 +55,18 @@ class Scene:
         self.delivered.append((taken, receipt))
 
 
+def committer_on(store: Store, roster: Roster, limits: Limits) -> Committer:
+    """Make a committer that runs on this machine."""
+    clock = Clock.start(time.time_ns, time.monotonic)
+    return Committer(store, roster, clock, in_thread=to_thread.run_sync, limits=limits)
+
+
 @asynccontextmanager
-async def committing(folder: Path) -> AsyncIterator[Scene]:
+async def committing(folder: Path, **limits: Any) -> AsyncIterator[Scene]:
     """Let a committer work on the store in `folder`."""
     with opened(folder) as store:
-        scene = Scene(store, folder / "tasks.db")
+        store.wait_for_lock(0.01)
+        scene = Scene(store, folder / "tasks.db", Limits(**limits))
         async with create_task_group() as group:
             group.start_soon(scene.committer.run, scene.deliver)
             yield scene
@@ -128,17 +140,90 @@ async def test_more_than_one_transaction_gives_out_follows_by_itself(tmp_path: P
 
 
 async def test_a_busy_store_is_tried_again_and_nobody_is_refused(tmp_path: Path) -> None:
-    """Another program's transaction is only latency; it is told."""
+    """Another program's transaction is only latency, as long as it does not take too long."""
     async with committing(tmp_path) as scene:
-        scene.store._connection.exec_driver_sql("PRAGMA busy_timeout = 1")
-        scene.store._connection.commit()
         with capture_logs() as events, locked(scene.db):
             scene.submit("1")
-            await eventually(lambda: [event for event in events if event["event"] == "store.busy"][2:])
+            await anyio.sleep(0.3)
             assert scene.answers == []
         await scene.committer.idle()
 
         assert scene.answers == [Submitted([1], [])]
+        assert events == []
+
+
+async def test_a_store_that_is_busy_for_too_long_refuses_requests_and_keeps_what_happened(tmp_path: Path) -> None:
+    """None of what was refused is ever done; results and departures are, once the store is free; all of it is told."""
+    async with committing(tmp_path, busy_timeout_s=0.2) as scene:
+        registered: list[Registered | Refused] = []
+        resolved: list[Resolved | Refused] = []
+        scene.submit("before")
+        scene.committer.register(Registration("w", "nowhere", ("A",), 1), registered.append)
+        await scene.committer.idle()
+        scene.roster.join(Member(1, "w", Silence(), kinds=frozenset("A"), capacity=1), 0)
+        scene.committer.wake()
+        await scene.committer.idle()
+        ((assigned,),) = [receipt.assigned for _, receipt in scene.delivered if receipt.assigned]
+        del scene.answers[:], registered[:]
+        with capture_logs() as events:
+            with locked(scene.db):
+                scene.submit("in flight")
+                await eventually(lambda: scene.committer._in_flight)
+                scene.submit("open")
+                scene.committer.register(Registration("v", "nowhere", ("A",), 1), registered.append)
+                scene.committer.command(Clear(Selection(everything=True), 1), resolved.append)
+                scene.committer.report(Report(1, assigned.task_id, assigned.assignment_id, Success("1")), Silence())
+                await eventually(lambda: scene.committer.is_blocked)
+                with pytest.raises(Unacceptable, match="write lock; ask again later") as refusal:
+                    scene.committer.require_room()
+                scene.committer.depart(Departure(1, Why.SILENT))
+            await eventually(lambda: not scene.committer.is_blocked)
+            await scene.committer.idle()
+        scene.committer.require_room()
+
+        refused = [*scene.answers, *registered, *resolved]
+        assert [answer.cause for answer in refused if isinstance(answer, Refused)] == [Cause.BUSY] * 4
+        assert len(refused) == 4
+        assert refusal.value.code is ErrorCode.STORE_BUSY
+        with closing(sqlite3.connect(scene.db)) as reader:
+            assert reader.execute("SELECT payload, state FROM tasks").fetchall() == [("before", "completed")]
+            assert reader.execute("SELECT name, why FROM clients").fetchall() == [("w", "silent")]
+        assert [event["event"] for event in events] == ["store.busy", "store.free"]
+        assert scene.committer._open.size == 0
+
+
+async def test_requests_that_wait_are_bounded(tmp_path: Path) -> None:
+    """Whoever adds to a batch that is half full is to wait; the one above the bound is refused."""
+    async with committing(tmp_path, max_waiting=4) as scene:
+        with locked(scene.db):
+            scene.submit("1")
+            await eventually(lambda: scene.committer._in_flight)
+            found = []
+            for _ in range(4):
+                scene.committer.require_room()
+                scene.submit("1")
+                found.append(scene.committer.is_full)
+            with pytest.raises(Unacceptable, match="4 requests wait for the disk") as refusal:
+                scene.committer.require_room()
+        await scene.committer.idle()
+        scene.committer.require_room()
+
+        assert found == [False, False, True, True]
+        assert refusal.value.code is ErrorCode.OVERLOADED
+        assert scene.answers == [Submitted([id], []) for id in range(1, 6)]
+
+
+async def test_bytes_that_wait_are_bounded(tmp_path: Path) -> None:
+    """However few the requests are."""
+    async with committing(tmp_path) as scene:
+        with locked(scene.db):
+            scene.submit("1")
+            await eventually(lambda: scene.committer._in_flight)
+            for _ in range(4):
+                scene.committer.require_room()
+                scene.submit("x" * (MAX_OPEN_BYTES // 2))
+            with pytest.raises(Unacceptable, match="4 requests wait for the disk"):
+                scene.committer.require_room()
 
 
 async def test_a_failed_store_ends_the_committer_and_answers_nobody(tmp_path: Path) -> None:
@@ -183,7 +268,7 @@ async def test_a_full_batch_takes_no_more_until_it_is_on_its_way(tmp_path: Path)
 async def test_many_small_items_fill_a_batch_too(tmp_path: Path) -> None:
     """They take memory besides their payloads."""
     with opened(tmp_path) as store:
-        committer = Committer(store, Roster(), Clock.start(time.time_ns, time.monotonic), in_thread=to_thread.run_sync)
+        committer = committer_on(store, Roster(), Limits())
         count = 0
         while not committer.is_full:
             committer.submit(Submission((NewTask("A", "1"),) * 1_000), lambda _: None)

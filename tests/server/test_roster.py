@@ -19,6 +19,7 @@ class Line:
 
     def __init__(self) -> None:
         self.is_full = False
+        self.is_heard = True
 
     def send(self, messages: Sequence[Message]) -> None:
         """Drop them."""
@@ -102,14 +103,14 @@ def test_silence_counts_from_the_last_word(now_s: float, expected: list[int]) ->
 
 
 def test_whoever_is_not_read_is_not_silent() -> None:
-    """A peer that is behind with reading is not listened to; how long that may last, the writing decides."""
+    """A peer that waits for the disk or does not read is not listened to; how long that may last, others decide."""
     one = member(1)
     found = roster(one)
     assert isinstance(one.outlet, Line)
-    one.outlet.is_full = True
+    one.outlet.is_heard = False
 
     assert silent(found, 99) == []
-    one.outlet.is_full = False
+    one.outlet.is_heard = True
     assert silent(found, 99) == [1]
 
 

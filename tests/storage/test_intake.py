@@ -6,7 +6,7 @@ import pytest
 
 from dtm.storage.batch import Batch, Failed, NewTask, Selection, Submission
 from dtm.storage.batch import Clear as ClearLetters
-from dtm.storage.receipt import Refused, Submitted
+from dtm.storage.receipt import Cause, Refused, Submitted
 from tests.storage.stage import BACKOFF, BOOM, HOPELESS, NOON, OK, SECOND, Stage
 
 ADD = NewTask("add", "1")
@@ -153,7 +153,7 @@ def test_a_key_does_not_stand_for_another_payload(stage: Stage, payload: str) ->
 
     assert stage.offer(NewTask("add", payload, "k")) == Refused(
         "key 'k' already belongs to task 1 of kind 'add' with another kind or payload; use a new key for a new task",
-        is_conflict=True,
+        cause=Cause.KEY_CONFLICT,
     )
     assert stage.sql("SELECT count(*) FROM tasks") == [(1,)]
 
@@ -174,7 +174,7 @@ def test_a_payload_that_python_cannot_read_is_known_by_its_text(stage: Stage, pa
 
     assert same == Submitted([1], [1])
     assert isinstance(other, Refused)
-    assert other.is_conflict
+    assert other.cause is Cause.KEY_CONFLICT
     assert stage.submit(ADD) == [2]
 
 
@@ -184,7 +184,7 @@ def test_a_key_does_not_stand_for_another_kind(stage: Stage) -> None:
     answer = stage.offer(NewTask("mul", KEYED.payload, "k"))
 
     assert isinstance(answer, Refused)
-    assert answer.is_conflict
+    assert answer.cause is Cause.KEY_CONFLICT
 
 
 def test_a_key_meets_itself_within_a_submission(stage: Stage) -> None:

@@ -25,7 +25,7 @@ from dtm.storage.batch import (
     Success,
     Why,
 )
-from dtm.storage.receipt import Refused, Registered, Resolved, Submitted, Verdict
+from dtm.storage.receipt import Cause, Refused, Registered, Resolved, Submitted, Verdict
 from tests.storage.model import BACKOFF_S, Model, ModelAttempt, ModelTask
 from tests.storage.stage import BACKOFF, FAILED, HOPELESS, NOON, OK, SECOND, UNBEGUN, Stage, open_store, what_is_wrong
 
@@ -119,7 +119,7 @@ class StoreAndModel(RuleBasedStateMachine):
             expected = self.model.submit(replace(task), delay)
             if expected is None:
                 assert isinstance(answer, Refused)
-                assert answer.is_conflict
+                assert answer.cause is Cause.KEY_CONFLICT
             else:
                 id, is_duplicate = expected
                 assert answer == Submitted([id], [id] if is_duplicate else [])

@@ -31,7 +31,7 @@ from dtm.storage.batch import (
 )
 from dtm.storage.claim import MAX_ASSIGNED
 from dtm.storage.errors import StoreBusy, StoreFailed
-from dtm.storage.receipt import Refused, Registered, Resolved, Submitted, Verdict
+from dtm.storage.receipt import Cause, Refused, Registered, Resolved, Submitted, Verdict
 from tests.storage.stage import BACKOFF, FAILED, HOPELESS, NOON, OK, SECOND, Stage, open_store, report, seat
 
 ADD = NewTask("add", "1")
@@ -145,7 +145,7 @@ def test_one_bad_task_among_49_good_ones_is_refused_alone(stage: Stage, bad: New
     assert isinstance(refused, Refused)
     assert refused.reason.startswith("the store cannot hold it: ")
     assert "\n" not in refused.reason
-    assert not refused.is_conflict
+    assert refused.cause is Cause.CONTENT
     assert receipt.submissions == [Submitted([number], []) for number in range(1, 50)]
     assert stage.sql("SELECT count(*), max(id) FROM tasks") == [(49, 49)]
     assert stage.submit(ADD) == [50]
