@@ -21,7 +21,7 @@ from dtm.cli.options import (
     setting,
     version_option,
 )
-from dtm.cli.signals import stop_events
+from dtm.cli.signals import on_hangup, stop_events
 from dtm.core.durations import format_duration
 from dtm.server.app import StopRequest, serve
 from dtm.server.machine import this_machine
@@ -105,7 +105,7 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
     """Keep tasks in one SQLite file and hand them out to clients.
 
     Ctrl-C or SIGTERM drains: no new assignments, running tasks may finish, the rest is requeued without blame.
-    A second one stops waiting.
+    A second one stops waiting. SIGHUP puts the dead-letter log aside under a name of its own and begins a new one.
 
     \b
     Examples:
@@ -120,7 +120,9 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
 
     async def main() -> None:
         with stop_events() as (drain, now):
-            await serve(settings, StopRequest(drain, now), this_machine())
+            stop = StopRequest(drain, now)
+            with on_hangup(stop.rotate.ring):
+                await serve(settings, stop, this_machine())
 
     collect_rarely()
     run(main)

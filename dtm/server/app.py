@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import anyio
+import msgspec
 import structlog
 from anyio import CancelScope, Event, create_task_group, move_on_after
 from anyio.abc import ByteStream, TaskGroup
@@ -23,6 +24,7 @@ from dtm.core.balance import Balance, LeastLoaded, Random, RoundRobin
 from dtm.protocol.messages import ShuttingDown
 from dtm.server import monitor
 from dtm.server.audit_log import AuditLog
+from dtm.server.bell import Bell
 from dtm.server.committer import Committer
 from dtm.server.connection import Connection
 from dtm.server.delivery import Delivery
@@ -53,10 +55,11 @@ LOCK_TRY_S = 0.25
 
 
 class StopRequest(Struct, frozen=True):
-    """How a server is told to end: to drain first, or at once."""
+    """How a server is told to end: to drain first, or at once. Until then it can be asked to rotate its log."""
 
     drain: Event
     now: Event
+    rotate: Bell = msgspec.field(default_factory=Bell)
 
 
 async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None:
@@ -126,6 +129,7 @@ class Server:
             hub = self._hub(secret, parts)
             parts.start_soon(self._committer.run, Delivery(self._roster, self._watchers, self._projector.wake))
             parts.start_soon(self._projector.run, self._committer.note_log_position)
+            parts.start_soon(_at_each_ring, stop.rotate, self._projector.rotate)
             parts.start_soon(monitor.watch, hub, lambda: self._store.next_due_at)
             parts.start_soon(monitor.report_statistics, hub)
             if self._settings.demo:
@@ -196,6 +200,12 @@ class Server:
 
 def _start(parts: TaskGroup, run: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
     parts.start_soon(partial(run, *arguments))
+
+
+async def _at_each_ring(bell: Bell, act: Callable[[], None]) -> None:
+    while True:
+        await bell.heard()
+        act()
 
 
 async def _first_of(wait: Callable[[], Awaitable[object]], group: TaskGroup) -> None:

@@ -1,6 +1,6 @@
-"""The dead-letter log on disk: appended to whole lines at a time, and its own witness of how far it is.
+"""The dead-letter log, written: whole lines at a time, rotated on demand, and its own witness of how far it is.
 
-Knows no database: the lines come in, and where the file stands is read from its tail.
+Knows no database: the lines come in, and where the log stands is read from its tail.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from pathlib import Path
 
 from dtm.core import auditline
 from dtm.core.errors import DtmError
-
-MAX_APPEND = 512 * 1024
-"""Bytes written and synced at once. A crash can damage no more than this, so that a longer tail shows where it is."""
-
-_TAIL = 2 * MAX_APPEND
+from dtm.storage.auditfiles import last_rotated, read_tail, rotated_name
+from dtm.storage.disk import sync
 
 # Whole, or torn at any byte; other programs write numbered JSON lines too.
 _BEGINNING = re.compile(auditline.FIRST_BYTES + rb'[0-9]*(?:,"at":"|,?"?a?t?"?:?\Z)')
@@ -34,9 +31,13 @@ class AuditLog:
         self.path = path
         self._descriptor: int | None = None
         self._size = 0
+        self.stands_in = path
+        """The file whose last line says how far the log is: this one, or the last rotated one."""
 
     def open(self) -> str | None:
-        """Open or create the file, cut off what a crash left torn, and give the last line (None: there is none).
+        """Open or create the file, cut off what a crash left torn, and give the log's last line (None: there is none).
+
+        A file without a line goes on where the last rotated one ends.
 
         Raises:
             LogRefused: it is a symbolic link, no regular file, or no dead-letter log.
@@ -52,10 +53,15 @@ class AuditLog:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise LogRefused(f"{self.path}: is not a regular file; name another --dead-letter-log")
             last, self._size = self._mend(descriptor)
+            sync(self.path.parent)  # a new name in it must be as durable as the lines under it
         except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+        self.stands_in = self.path
+        earlier = last_rotated(self.path) if last is None else None
+        if earlier is not None:
+            self.stands_in, last = earlier
         return last
 
     @property
@@ -87,6 +93,24 @@ class AuditLog:
             raise
         self._size += len(data)
 
+    def rotate(self, last: int) -> Path | None:
+        """Rename the file, whose last line is number `last`, and begin an empty one; None: nothing is in it.
+
+        A crash in between leaves no file at the path, or an empty one; `open` then finds the place in the rotated
+        file.
+
+        Raises:
+            OSError: it cannot be renamed, or no new one made; the file must be opened again.
+        """
+        if not self._size:
+            return None
+        self.close()
+        aside = rotated_name(self.path, last)
+        self.path.rename(aside)
+        sync(self.path.parent)
+        self.open()
+        return aside
+
     def close(self) -> None:
         """Close the file."""
         if self._descriptor is not None:
@@ -94,32 +118,17 @@ class AuditLog:
             self._descriptor = None
 
     def _mend(self, descriptor: int) -> tuple[str | None, int]:
-        size = os.fstat(descriptor).st_size
-        start = max(0, size - _TAIL)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        tail = os.read(descriptor, size - start)
-        if start:
-            first = tail.find(b"\n") + 1
-            start, tail = start + first, tail[first:]
-        last, length = _whole_part(tail)
-        if last is None and tail and not (start == 0 and _may_be_ours(tail)):
+        tail = read_tail(descriptor)
+        last, length = tail.sound
+        end = tail.start + length
+        if last is None and tail.data and not (tail.start == 0 and _may_be_ours(tail.data)):
             raise LogRefused(f"{self.path}: is not a dead-letter log; move it away or name another --dead-letter-log")
-        if length < len(tail):
-            os.ftruncate(descriptor, start + length)
+        if length < len(tail.data):
+            os.ftruncate(descriptor, end)
             os.fsync(descriptor)
-        return last, start + length
+        return last, end
 
 
 def _may_be_ours(tail: bytes) -> bool:
     # After a power cut the first lines may be there in part, or as the zeros of a sector that was never written.
     return tail.startswith(b"\0") or auditline.FIRST_BYTES.startswith(tail) or _BEGINNING.match(tail) is not None
-
-
-def _whole_part(tail: bytes) -> tuple[str | None, int]:
-    """Give the last line of the sound beginning of `tail`, and the length of that beginning."""
-    last, length = None, 0
-    for line in tail.split(b"\n")[:-1]:
-        if auditline.seq_of(line) is None:
-            break
-        last, length = line.decode("ascii"), length + len(line) + 1
-    return last, length

@@ -5,18 +5,25 @@ Trouble with the file never stops tasks; it is logged, shows as lag in the stati
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 from anyio import Event, move_on_after
 
 from dtm.core import auditline
-from dtm.server.audit_log import MAX_APPEND, AuditLog, LogRefused
+from dtm.server.audit_log import AuditLog, LogRefused
 from dtm.server.machine import InThread
+from dtm.storage.auditfiles import MAX_APPEND
 from dtm.storage.reader import AuditLine, Reader
 
 RETRY_S = 1.0
 _LINES_READ = 1_000
+
+# What a person has to mend, and may still be looking. A full or failing disk is none of these, and heals.
+_MISTAKES = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
+)
 
 log = structlog.get_logger()
 
@@ -30,6 +37,7 @@ class Projector:
         self._in_thread = in_thread
         self._position = 0
         self._wanted = Event()
+        self._is_rotation_wanted = False
         self._trouble: str | None = None
 
     @property
@@ -41,16 +49,26 @@ class Projector:
         """Find out where the log stands, and bring it up to date.
 
         Raises:
-            LogRefused: the file is no log, or the log of another store.
+            LogRefused: the file is no log, or the log of another store, or its path is a mistake.
         """
         try:
             self._catch_up()
         except OSError as error:
+            if error.errno in _MISTAKES:
+                raise LogRefused(
+                    f"{self._file.path}: the dead-letter log cannot be opened ({error.strerror}); "
+                    "check the path, its folder and their rights, or name another --dead-letter-log"
+                ) from error
             self._note_trouble(error)
 
     def wake(self) -> None:
         """Say that there are new audit rows."""
         self._wanted.set()
+
+    def rotate(self) -> None:
+        """Ask for the log to be put aside and a new one begun, once it is up to date."""
+        self._is_rotation_wanted = True
+        self.wake()
 
     async def run(self, on_moved: Callable[[int], None]) -> None:
         """Copy whenever there is something new, for ever; `on_moved` hears each new position."""
@@ -81,6 +99,10 @@ class Projector:
             for piece in _pieces(lines):
                 self._file.append([line.line for line in piece])
                 self._position = piece[-1].seq
+        if self._is_rotation_wanted:
+            aside = self._file.rotate(self._position)
+            self._is_rotation_wanted = False
+            log.info("dead-letter-log.rotated", put_aside=None if aside is None else str(aside))
 
     def _find_position(self, last: str | None) -> int:
         if last is None:
@@ -90,7 +112,7 @@ class Projector:
         if not known or known[0] != AuditLine(seq, last):
             self._file.close()
             raise LogRefused(
-                f"{self._file.path}: its last line, number {seq}, is not in this database, so it is another "
+                f"{self._file.stands_in}: its last line, number {seq}, is not in this database, so it is another "
                 "store's log or the database was restored; move it away or name another --dead-letter-log"
             )
         return seq

@@ -16,6 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
+from dtm.storage.disk import sync
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreMissing, StoreRefused
 from dtm.storage.inspect import revision_of
@@ -37,7 +38,7 @@ def prepare(path: Path) -> str:
         _create(path)
         return "created"
     # A crash right after the creation leaves a name that can be read and is perhaps not on disk yet.
-    _sync(path.parent)
+    sync(path.parent)
     if found == REVISION:
         return "opened"
     _upgrade(path)
@@ -56,9 +57,9 @@ def _create(path: Path) -> None:
         if log.exists():
             # Closing merges the log into the file, and says nothing when the disk is too full for that.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        _sync(draft)
+        sync(draft)
         draft.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise StoreRefused(
             path, f"cannot be created ({error.strerror})", "check that its folder exists, may be written and has room"
@@ -95,13 +96,3 @@ def _run_migrations(connection: Connection) -> None:
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # Windows cannot sync a folder, and its rename does not ask for it
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,9 +7,9 @@ import signal
 import sys
 
 import pytest
-from anyio import fail_after
+from anyio import Event, fail_after
 
-from dtm.cli.signals import stop_events
+from dtm.cli.signals import on_hangup, stop_events
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -55,3 +55,15 @@ async def test_afterwards_signals_are_what_they_were() -> None:
         assert signal.getsignal(signal.SIGTERM) != before[1]
 
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+async def test_each_hangup_calls() -> None:
+    """And does not end the program, as it does where nobody wants it."""
+    before, calls = signal.getsignal(signal.SIGHUP), [Event(), Event()]
+    waiting = iter(calls)
+    with on_hangup(lambda: next(waiting).set()), fail_after(5):
+        for call in calls:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await call.wait()
+
+    assert signal.getsignal(signal.SIGHUP) == before

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dtm.core import auditline
-from dtm.server.audit_log import MAX_APPEND, AuditLog, LogRefused
+from dtm.server.audit_log import AuditLog, LogRefused
+from dtm.storage.auditfiles import MAX_APPEND
 
 
 def some_lines(count: int, *, first: int = 1, padding: int = 0) -> list[str]:
@@ -172,6 +173,58 @@ def test_what_others_do_to_the_file_is_noticed(log: AuditLog, touch: object) -> 
     touch(log.path)
 
     assert not log.is_current
+
+
+def test_a_rotated_log_carries_its_last_number_in_its_name(log: AuditLog) -> None:
+    """So the names stand in the order of the lines, and none is ever taken twice."""
+    log.open()
+    for lines in (LINES[:2], LINES[2:], LINES[2:]):
+        log.append(lines)
+        log.rotate(auditline.seq_of(lines[-1].encode()) or 0)
+    names = sorted(path.name for path in log.path.parent.iterdir())
+
+    assert names == ["dead.log", *(f"dead.log.{n}" for n in (f"{2:016}", f"{3:016}", f"{3:016}0"))]
+    assert (log.is_current, log.path.read_bytes()) == (True, b"")
+    assert log.path.with_name(names[1]).read_text().splitlines() == LINES[:2]
+
+
+def test_a_rotated_log_is_its_owners_alone(log: AuditLog) -> None:
+    """The old file and the new one, whatever the umask."""
+    for umask in (0, 0o022):
+        old = os.umask(umask)
+        try:
+            log.open()
+            log.append(LINES)
+            log.rotate(3)
+        finally:
+            os.umask(old)
+
+    assert {stat.S_IMODE(path.stat().st_mode) for path in log.path.parent.iterdir()} == {0o600}
+
+
+def test_of_rotated_files_the_highest_line_counts(log: AuditLog) -> None:
+    """Whatever their names say; the last line of one may be torn."""
+    for name, lines in (("dead.log.3", LINES[:1]), ("dead.log-20261124", LINES[:2]), ("dead.log.7", [])):
+        log.path.with_name(name).write_text("".join(f"{line}\n" for line in lines) + "torn")
+
+    assert (log.open(), log.stands_in.name) == (LINES[1], "dead.log-20261124")
+
+
+@pytest.mark.parametrize("name", ["dead.log.old", "dead.log.1.gz", "dead.log1", "xdead.log.1", "dead_log.1"])
+def test_a_file_of_another_name_is_no_part_of_the_log(log: AuditLog, name: str) -> None:
+    """So a log can be moved away in the same folder."""
+    log.path.with_name(name).write_bytes(WHOLE)
+
+    assert log.open() is None
+
+
+def test_a_link_among_the_rotated_files_is_passed_over(log: AuditLog) -> None:
+    """As at the log's own path."""
+    target = log.path.with_name("target")
+    target.write_bytes(WHOLE)
+    log.path.with_name("dead.log.1").symlink_to(target)
+
+    assert log.open() is None
 
 
 def test_an_append_that_fails_closes_the_file(log: AuditLog) -> None:

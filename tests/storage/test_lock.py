@@ -155,23 +155,34 @@ def test_a_record_that_cannot_be_read_names_nobody(db: Path, record: bytes) -> N
     assert StoreLock(db).holder() is None
 
 
-def test_a_link_in_place_of_the_lock_is_refused(db: Path, tmp_path: Path) -> None:
-    """It could make the server write where somebody else wants it to."""
+@pytest.mark.parametrize("name", ["tasks.db.lock", "tasks.db.server"])
+def test_a_link_in_place_of_a_file_is_refused(db: Path, tmp_path: Path, name: str) -> None:
+    """It could make the server write where somebody else wants it to, and tell its secret there."""
     target = tmp_path / "somewhere"
     target.write_text("precious")
-    db.with_name("tasks.db.lock").symlink_to(target)
+    db.with_name(name).symlink_to(target)
 
-    with pytest.raises(StoreRefused, match="cannot be locked"):
+    with pytest.raises(StoreRefused, match=f"{name}: is a symbolic link; remove it"):
         StoreLock(db).acquire()
     assert target.read_text() == "precious"
 
 
-def test_a_link_in_place_of_the_record_is_replaced(db: Path, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_record_names_nobody(db: Path, tmp_path: Path) -> None:
+    """Nobody is sent to a server that somebody else has put there."""
+    with held(db) as lock:
+        lock.announce(HOLDER)
+        record = db.with_name("tasks.db.server")
+        record.rename(tmp_path / "elsewhere")
+        record.symlink_to(tmp_path / "elsewhere")
+
+        assert StoreLock(db).holder() is None
+
+
+def test_a_link_where_the_record_is_drafted_is_replaced(db: Path, tmp_path: Path) -> None:
     """The secret does not go where somebody else can read it."""
     target = tmp_path / "somewhere"
     target.write_text("precious")
-    for name in ("tasks.db.server", "tasks.db.server.new"):
-        db.with_name(name).symlink_to(target)
+    db.with_name("tasks.db.server.new").symlink_to(target)
     with held(db) as lock:
         lock.announce(HOLDER)
 

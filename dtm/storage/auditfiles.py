@@ -1,0 +1,103 @@
+"""The dead-letter log as it lies on disk: the file that grows, and those that were rotated.
+
+Knows no database and changes nothing. What was rotated keeps its place in the log: `NAME.17` and `NAME-20261124`
+are parts of it, whoever renamed them; any other name is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from msgspec import Struct
+
+from dtm.core import auditline
+
+MAX_APPEND = 512 * 1024
+"""Bytes written and synced at once. A crash can damage no more than this, so that a longer tail shows where it is."""
+
+_TAIL = 2 * MAX_APPEND
+
+# Wide enough that names sort as numbers do.
+_DIGITS = 16
+
+
+class Tail(Struct, frozen=True):
+    """The end of a file, from the first line that is in it whole."""
+
+    start: int
+    data: bytes
+
+    @property
+    def sound(self) -> tuple[str | None, int]:
+        """The last line of the sound beginning of the tail, and the length of that beginning."""
+        last, length = None, 0
+        for line in self.data.split(b"\n")[:-1]:
+            if auditline.seq_of(line) is None:
+                break
+            last, length = line.decode("ascii"), length + len(line) + 1
+        return last, length
+
+
+def read_tail(descriptor: int) -> Tail:
+    """Read as much of an open file's end as a crash can have damaged, and at least as much before it."""
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - _TAIL)
+    os.lseek(descriptor, start, os.SEEK_SET)
+    data = os.read(descriptor, size - start)
+    if start:
+        first = data.find(b"\n") + 1
+        start, data = start + first, data[first:]
+    return Tail(start, data)
+
+
+def rotated(path: Path) -> list[Path]:
+    """List the files that were once the log at `path`, in the order of their names."""
+    name = re.compile(re.escape(path.name) + r"[.-][0-9]+")
+    try:
+        found = sorted(path.parent.iterdir())
+    except FileNotFoundError:
+        return []
+    return [file for file in found if name.fullmatch(file.name) and _is_regular(file)]
+
+
+def rotated_name(path: Path, seq: int) -> Path:
+    """Give the name under which the log at `path`, whose last line is number `seq`, is rotated."""
+    aside = path.with_name(f"{path.name}.{seq:0{_DIGITS}}")
+    while os.path.lexists(aside):  # the log was written anew, and an earlier one of that name came back
+        aside = aside.with_name(f"{aside.name}0")
+    return aside
+
+
+def last_rotated(path: Path) -> tuple[Path, str] | None:
+    """Find the highest line in the files that were rotated, and the file that ends with it."""
+    while True:
+        listed = rotated(path)
+        try:
+            ends = [(file, _last_line(file)) for file in listed]
+        except FileNotFoundError:
+            continue  # somebody is renaming them this moment
+        if rotated(path) == listed:
+            break
+    found = [(auditline.seq_of(line.encode("ascii")) or 0, file, line) for file, line in ends if line is not None]
+    if not found:
+        return None
+    _, file, line = max(found)
+    return file, line
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _last_line(path: Path) -> str | None:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        return read_tail(descriptor).sound[0]
+    finally:
+        os.close(descriptor)
