@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import structlog
+from msgspec import structs
 
 from dtm.cli.limits import limit_options, take_limits
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
@@ -24,8 +26,12 @@ from dtm.cli.options import (
 from dtm.cli.signals import on_hangup, stop_events
 from dtm.core.durations import format_duration
 from dtm.server.app import StopRequest, serve
+from dtm.server.descriptors import raise_limit
+from dtm.server.limits import Limits
 from dtm.server.machine import this_machine
 from dtm.server.settings import BALANCES, Settings
+
+log = structlog.get_logger()
 
 _DEFAULT = Settings()
 _MAY_BE_ZERO = ("reconnect_grace_s", "shutdown_timeout_s")
@@ -114,7 +120,7 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
       dtm-server --config dtm.toml --log-format json
     """
     configure_logging(log_format, log_level)
-    settings = Settings(limits=take_limits(values), **values)
+    settings = Settings(limits=_fitted(take_limits(values)), **values)
     if settings.heartbeat_timeout_s <= settings.heartbeat_interval_s:
         raise click.UsageError("wanted a --heartbeat-timeout longer than the --heartbeat-interval")
 
@@ -126,6 +132,19 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
 
     collect_rarely()
     run(main)
+
+
+def _fitted(limits: Limits) -> Limits:
+    """Lower the limit of connections to what the system allows: those beyond would find no descriptor and no answer."""
+    possible = raise_limit(limits.max_connections)
+    if possible < limits.max_connections:
+        log.warning(
+            "connections.limited",
+            wanted=limits.max_connections,
+            possible=possible,
+            why="this process may open no more files; raise its hard limit (ulimit -Hn, LimitNOFILE=)",
+        )
+    return structs.replace(limits, max_connections=possible)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from dtm.server.committer import Committer
 from dtm.server.connection import Connection
 from dtm.server.delivery import Delivery
 from dtm.server.demo import produce
+from dtm.server.gate import Gate
 from dtm.server.hub import Hub
 from dtm.server.listener import Listener, accept_forever, port_of
 from dtm.server.lookup import Lookup
@@ -110,6 +111,7 @@ class Server:
         self._projector = projector
         self._roster = Roster()
         self._watchers = Watchers()
+        self._gate = Gate(settings.limits)
         self._committer = Committer(
             store, self._roster, machine.clock, in_thread=machine.in_thread, limits=settings.limits
         )
@@ -158,6 +160,7 @@ class Server:
             name=f"dtm {version('durable-task-manager')}",
             secret=secret,
             settings=self._settings,
+            gate=self._gate,
             clock=self._machine.clock,
             roster=self._roster,
             watchers=self._watchers,
@@ -167,12 +170,14 @@ class Server:
         )
 
     async def _connect(self, hub: Hub, stream: ByteStream) -> None:
-        connection = Connection(stream, hub)
-        self._connections[connection] = None
-        try:
-            await connection.run()
-        finally:
-            del self._connections[connection]
+        # A connection that can talk is told why it is turned away; until then it is cut.
+        with CancelScope() as scope, self._gate.entered(lambda _: scope.cancel()) as place:
+            connection = Connection(stream, hub, place)
+            self._connections[connection] = None
+            try:
+                await connection.run()
+            finally:
+                self._connections.pop(connection)
 
     async def _drain(self, hub: Hub, now: Event) -> None:
         """Give no more tasks out, let those that run finish, and take back the rest without blame."""

@@ -5,7 +5,7 @@ Knows nothing of what a message means; that is the session's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import anyio
 import structlog
@@ -16,11 +16,12 @@ from dtm.protocol import messages
 from dtm.protocol.codec import BadLine, ErrorCode, decode_from_client
 from dtm.protocol.framing import LineBuffer, LineTooLong
 from dtm.protocol.messages import Message
+from dtm.server.gate import Place
 from dtm.server.hub import Hub
 from dtm.server.outbox import Outbox, TooSlow
+from dtm.server.patience import Patience, TooLate
 from dtm.server.session import Session
 
-READ_SIZE = 256 * 1024
 LAST_ANSWERS_S = 10.0
 _PUTS_NOTHING = (messages.PingRequest, messages.Query)
 
@@ -30,14 +31,17 @@ log = structlog.get_logger()
 class Connection:
     """A client's connection, from its first byte to its last."""
 
-    def __init__(self, stream: ByteStream, hub: Hub) -> None:
+    def __init__(self, stream: ByteStream, hub: Hub, place: Place) -> None:
         self._stream = stream
         self._hub = hub
         self._address = _address(stream)
         self._outbox = Outbox(hub.committer.wake, hub.settings.limits)
         self._scope = anyio.CancelScope()
         self._listens = False
-        self._session = Session(hub, outlet=self, address=self._address)
+        self._place = place
+        place.turn_away = self._turn_away
+        self._patience = Patience(hub.settings.limits)
+        self._session = Session(hub, place=place, outlet=self, address=self._address)
 
     @property
     def is_full(self) -> bool:
@@ -89,22 +93,30 @@ class Connection:
 
     async def _read(self) -> None:
         lines = LineBuffer(self._hub.settings.limits.max_line)
-        while not self._session.is_over and (data := await self._receive()):
-            self._session.heard()
-            try:
-                for line in lines.feed(data):
-                    await self._take(line)
-                    if self.is_full:
-                        await self._outbox.room()
-            except (LineTooLong, BadLine) as error:
-                self.send([_refusal(error)])
-                break
-            # Nobody listened meanwhile; it may have spoken.
-            self._session.heard()
+        try:
+            while not self._session.is_over and (data := await self._receive()):
+                self._session.heard()
+                ended = await self._take_all(lines.feed(data))
+                self._patience.has_read(ended, has_rest=lines.has_rest)
+                # Nobody listened meanwhile; it may have spoken.
+                self._session.heard()
+        except (LineTooLong, BadLine, TooLate) as error:
+            self.send([_refusal(error)])
         # A peer that has said everything may still want to hear what became of it.
         with anyio.move_on_after(LAST_ANSWERS_S):
             await self._session.answered()
         self._outbox.close()
+
+    async def _take_all(self, lines: Iterable[bytes]) -> int:
+        ended = 0
+        for line in lines:
+            ended += 1
+            await self._take(line)
+            if self.is_full:
+                await self._outbox.room()
+            if self._session.is_over:
+                break
+        return ended
 
     async def _take(self, line: bytes) -> None:
         if not line or line.isspace():
@@ -124,17 +136,22 @@ class Connection:
     async def _receive(self) -> bytes:
         self._listens = True
         try:
-            return await self._stream.receive(READ_SIZE)
+            return await self._patience.wait_for(self._stream, is_stranger=self._place.is_stranger)
         except (EndOfStream, BrokenResourceError, ClosedResourceError):
             return b""
         finally:
             self._listens = False
 
+    def _turn_away(self, reason: str) -> None:
+        log.warning("connection.refused", address=self._address, reason=reason)
+        self.send([messages.Error(ErrorCode.TOO_MANY_CONNECTIONS, reason)])
+        self.close()
 
-def _refusal(error: LineTooLong | BadLine) -> messages.Error:
+
+def _refusal(error: LineTooLong | BadLine | TooLate) -> messages.Error:
     if isinstance(error, BadLine):
         return messages.Error(error.code, str(error), error.ref)
-    return messages.Error(ErrorCode.LINE_TOO_LONG, str(error))
+    return messages.Error(ErrorCode.LINE_TOO_LONG if isinstance(error, LineTooLong) else ErrorCode.TOO_SLOW, str(error))
 
 
 def _address(stream: ByteStream) -> str:

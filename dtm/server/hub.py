@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from dtm.server.clock import Clock
 from dtm.server.committer import Committer
+from dtm.server.gate import Gate
 from dtm.server.lookup import Lookup
 from dtm.server.roster import Roster
 from dtm.server.settings import Settings
@@ -20,6 +21,7 @@ class Hub(Struct):
     name: str
     secret: str
     settings: Settings
+    gate: Gate
     clock: Clock
     roster: Roster
     watchers: Watchers

@@ -27,6 +27,10 @@ class Unacceptable(Exception):
         self.code = code
 
 
+class Dismissed(Unacceptable):
+    """A message after which nothing more is heard: the connection ends with the answer to it."""
+
+
 class _Arguments(Struct, frozen=True, forbid_unknown_fields=True):
     selection: Selection
     limit: int

@@ -16,6 +16,7 @@ from dtm.protocol.messages import Message
 from dtm.server.clock import Clock
 from dtm.server.committer import Committer
 from dtm.server.delivery import Delivery
+from dtm.server.gate import Gate
 from dtm.server.hub import Hub
 from dtm.server.lookup import Lookup
 from dtm.server.roster import Roster
@@ -105,6 +106,7 @@ async def hub_on(folder: Path) -> AsyncIterator[Hub]:
                 name="hub",
                 secret="secret",
                 settings=FAST,
+                gate=Gate(FAST.limits),
                 clock=clock,
                 roster=roster,
                 watchers=Watchers(),
