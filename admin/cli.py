@@ -14,6 +14,7 @@ import click
 from dtm.cli.options import run_cli, version_option
 from dtm.storage.errors import StoreMissing
 
+from .audit import audit
 from .deadletter import deadletter
 from .errors import NotFound, ServerUnreachable
 from .exits import EXIT_NOT_FOUND, EXIT_UNREACHABLE
@@ -29,6 +30,7 @@ def cli() -> None:
     """Look into a dtm store, and settle its dead letters."""
 
 
+cli.add_command(audit)
 cli.add_command(stats)
 cli.add_command(deadletter)
 cli.add_command(tasks)

@@ -80,6 +80,17 @@ def store_options(command: _Decorated) -> _Decorated:
     return config_option(database(output(command)))
 
 
+def log_option(command: _Decorated) -> _Decorated:
+    """Add `--dead-letter-log`, under the name and default that the server has for it."""
+    return setting(
+        "--dead-letter-log",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        default="dead-letter-queue.log",
+        help="The server's audit trail of dead letters.",
+    )(command)
+
+
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -127,6 +128,10 @@ class Scene:
         """Say where tasks stand; None for those that are gone."""
         with closing(Reader.open(self.db)) as reader:
             return [None if task is None else task.state for task in reader.tasks_by_id(ids)]
+
+    def connection(self) -> sqlite3.Connection:
+        """Open the file behind dtm's back."""
+        return sqlite3.connect(self.db, isolation_level=None)
 
     @contextmanager
     def held(self, holder: Holder | None = None) -> Iterator[None]:
