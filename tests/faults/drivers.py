@@ -40,10 +40,9 @@ class Driver:
     async def run(self) -> None:
         """Talk for ever."""
         while True:
-            host, _, port = self.address.rpartition(":")
             try:
-                async with await anyio.connect_tcp(host, int(port)) as stream:
-                    await self._talk(Wire(stream))
+                async with dial(self.address) as wire:
+                    await self._talk(wire)
             except (*BROKEN, _Over):
                 await anyio.sleep(COME_BACK_S)
 
@@ -180,3 +179,21 @@ async def at_work(*drivers: Driver) -> AsyncIterator[None]:
 
 
 KINDS = (ECHO, HASH)
+
+
+@asynccontextmanager
+async def dial(address: str) -> AsyncIterator[Wire]:
+    """Connect, as long as the context lasts."""
+    host, _, port = address.rpartition(":")
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        yield Wire(stream)
+
+
+async def hand_in(address: str, ledger: Ledger, *tasks: Line) -> list[int]:
+    """Submit tasks over a connection of their own, and give their ids."""
+    async with dial(address) as wire:
+        await wire.say(submission(*ledger.intend(list(tasks))))
+        answer = await wire.expect("SubmitResponse")
+    ledger.acknowledge(list(tasks), answer["ids"])
+    ids: list[int] = answer["ids"]
+    return ids

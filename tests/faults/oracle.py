@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dtm.core import auditline
-from tests.faults.ledger import HASH, Ledger, expected_hash
+from tests.faults.ledger import RESULTS, Ledger
 
 Row = tuple[Any, ...]
 
@@ -178,7 +178,7 @@ def _is_as_sent(assignment: int, row: Row, ledger: Ledger) -> bool:
     task_id, kind, payload, result = row
     sent = ledger.sent.get(assignment)
     if sent is None:
-        return bool(kind == HASH and json.loads(result) == expected_hash(json.loads(payload)))
+        return kind in RESULTS and bool(json.loads(result) == RESULTS[kind](json.loads(payload)))
     return (sent.task_id, sent.ok, sent.value) == (task_id, True, json.loads(result))
 
 
