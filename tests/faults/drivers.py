@@ -14,6 +14,7 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_
 
 from tests.faults.ledger import HASH, Ledger
 from tests.server.live import failure, registration, release, submission, success
+from tests.waiting import eventually
 from tests.wire import Line, Wire
 
 BROKEN = (OSError, EndOfStream, BrokenResourceError, ClosedResourceError, TimeoutError)
@@ -58,7 +59,8 @@ class Producer(Driver):
         self._kinds = kinds
         self._submitted = 0
         self._unanswered: list[Line] = []
-        self.is_quiet = False
+        self._is_to_stop = False
+        self._has_stopped = False
 
     async def _talk(self, wire: Wire) -> None:
         if self._unanswered and self._chance.random() < 0.1:
@@ -66,13 +68,19 @@ class Producer(Driver):
         while True:
             if not self._unanswered:
                 await anyio.sleep(self._chance.random() * 0.02)
-                if self.is_quiet:
+                if self._is_to_stop:
+                    self._has_stopped = True
                     await anyio.sleep_forever()
                 self._unanswered = [self._task() for _ in range(self._chance.randint(1, 5))]
             await wire.say(
                 submission(*self._ledger.intend(self._unanswered), ref=1, notify=self._chance.random() < 0.5)
             )
             await self._answer(wire)
+
+    async def stop(self) -> None:
+        """Submit nothing more, once what has been submitted is answered or given up."""
+        self._is_to_stop = True
+        await eventually(lambda: self._has_stopped, within_s=60)
 
     async def _answer(self, wire: Wire) -> None:
         while True:

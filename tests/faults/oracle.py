@@ -83,7 +83,7 @@ def check_running(db: Path, log: Path, ledger: Ledger) -> None:
     Raises:
         AssertionError: naming what is wrong, and what proves it.
     """
-    assert dict(complaints(db, log, ledger)) == {}
+    _require_none(dict(complaints(db, log, ledger)))
 
 
 def check_at_rest(db: Path, log: Path, ledger: Ledger) -> None:
@@ -92,7 +92,11 @@ def check_at_rest(db: Path, log: Path, ledger: Ledger) -> None:
     Raises:
         AssertionError: naming what is wrong, and what proves it.
     """
-    assert dict(complaints(db, log, ledger)) | dict(complaints_at_rest(db, log)) == {}
+    _require_none(dict(complaints(db, log, ledger)) | dict(complaints_at_rest(db, log)))
+
+
+def _require_none(found: dict[str, list[Any]]) -> None:
+    assert not found, "\n".join(f"{claim}: {proof}" for claim, proof in found.items())
 
 
 def complaints(db: Path, log: Path, ledger: Ledger) -> Complaints:

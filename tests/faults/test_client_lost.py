@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -22,6 +23,7 @@ FAST = ("--heartbeat-interval", "200ms", "--heartbeat-timeout", "1500ms", "--hea
 GRACE = ("--reconnect-grace", "200ms")
 RUNNING = "SELECT name FROM assignments JOIN clients ON clients.id = client_id WHERE finished_at IS NULL"
 
+Figure = Callable[[str], None]
 at_the_defaults = pytest.mark.soak
 
 
@@ -29,7 +31,7 @@ at_the_defaults = pytest.mark.soak
     ("options", "grace_s"), [((*FAST, *GRACE), 0.2), pytest.param((), 2.0, marks=at_the_defaults)], ids=["fast", "real"]
 )
 async def test_the_task_of_a_killed_client_is_requeued_after_the_grace(
-    cluster: Cluster, ledger: Ledger, options: tuple[str, ...], grace_s: float
+    cluster: Cluster, ledger: Ledger, options: tuple[str, ...], grace_s: float, figure: Figure
 ) -> None:
     """Within it and a second, with one retry each; the third time it is a dead letter, and one line of the audit."""
     server = cluster.start_server(*options, *serverlog.JSON)
@@ -42,6 +44,7 @@ async def test_the_task_of_a_killed_client_is_requeued_after_the_grace(
     broken = [event["at"] for event in serverlog.events(cluster.folder, "client.disconnect")]
     died = [at / 1e6 for (at,) in cluster.rows("SELECT finished_at FROM assignments ORDER BY id")]
     waits_s = [end_s - start_s for start_s, end_s in zip(broken, died, strict=True)]
+    figure(f"killed client, grace {grace_s:g} s: requeued after {', '.join(f'{wait_s:.2f}' for wait_s in waits_s)} s")
     assert all(grace_s - 0.05 <= wait_s < grace_s + SLACK_S for wait_s in waits_s), waits_s
     assert cluster.rows("SELECT state FROM tasks") == [("dead",)]
     assert end(server) == 0
@@ -55,7 +58,7 @@ async def test_the_task_of_a_killed_client_is_requeued_after_the_grace(
     ids=["fast", "real"],
 )
 async def test_a_frozen_client_is_declared_dead_and_its_late_result_is_stale(
-    cluster: Cluster, ledger: Ledger, options: tuple[str, ...], timeout_s: float, check_s: float
+    cluster: Cluster, ledger: Ledger, options: tuple[str, ...], timeout_s: float, check_s: float, figure: Figure
 ) -> None:
     """After the timeout, and at most a check later; another client has completed its task when it wakes."""
     server = cluster.start_server(*options, *serverlog.JSON)
@@ -73,6 +76,9 @@ async def test_a_frozen_client_is_declared_dead_and_its_late_result_is_stale(
     attempts = cluster.rows("SELECT name, outcome FROM assignments JOIN clients ON clients.id = client_id ORDER BY 1")
     assert attempts == [("frozen", "died"), ("other", "completed")]
     ((silent_s,),) = cluster.rows("SELECT (left_at - last_heartbeat_at) / 1e6 FROM clients WHERE why = 'silent'")
+    figure(
+        f"frozen client, timeout {timeout_s:g} s, check {check_s:g} s: declared dead after {silent_s:.2f} s of silence"
+    )
     assert timeout_s <= silent_s < timeout_s + check_s + SLACK_S
     assert cluster.rows("SELECT retry_count FROM tasks") == [(1,)]
     assert end(server) == 0

@@ -39,7 +39,7 @@ async def test_a_frozen_server_declares_nobody_dead(
         await eventually(lambda: serverlog.events(cluster.folder, "server.paused"))
         before = len(ledger.accepted)
         await eventually(lambda: len(ledger.accepted) > before + 20, within_s=30)
-        producer.is_quiet = True
+        await producer.stop()
         await eventually(
             lambda: cluster.rows("SELECT 1 FROM tasks WHERE state <> 'completed' LIMIT 1") == [], within_s=30
         )
