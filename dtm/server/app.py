@@ -29,6 +29,7 @@ from dtm.server.committer import Committer
 from dtm.server.connection import Connection
 from dtm.server.delivery import Delivery
 from dtm.server.demo import produce
+from dtm.server.disk import Disk
 from dtm.server.gate import Gate
 from dtm.server.hub import Hub
 from dtm.server.listener import Listener, accept_forever, port_of
@@ -88,8 +89,10 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
         projector = Projector(log_reader, file, machine.in_thread)
         projector.start()
         log.info("database", path=str(settings.db), state=how, sqlite=sqlite3.sqlite_version)
+        disk = Disk(settings.db, lock.file, settings.dead_letter_log.parent, min_free=settings.limits.min_free_disk)
+        disk.look()
         listeners = await machine.listen(settings.host, settings.port)
-        server = Server(settings, machine, store=store, reader=reader, projector=projector)
+        server = Server(settings, machine, store=store, reader=reader, projector=projector, disk=disk)
         try:
             await server.run(listeners, lock, stop)
         finally:
@@ -102,13 +105,21 @@ class Server:
     """The running parts of a server."""
 
     def __init__(
-        self, settings: Settings, machine: Machine, *, store: Store, reader: Reader, projector: Projector
+        self,
+        settings: Settings,
+        machine: Machine,
+        *,
+        store: Store,
+        reader: Reader,
+        projector: Projector,
+        disk: Disk,
     ) -> None:
         self._settings = settings
         self._machine = machine
         self._store = store
         self._reader = reader
         self._projector = projector
+        self._disk = disk
         self._roster = Roster()
         self._watchers = Watchers()
         self._gate = Gate(settings.limits)
@@ -161,6 +172,7 @@ class Server:
             secret=secret,
             settings=self._settings,
             gate=self._gate,
+            disk=self._disk,
             clock=self._machine.clock,
             roster=self._roster,
             watchers=self._watchers,

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from dtm.server.clock import Clock
 from dtm.server.committer import Committer
+from dtm.server.disk import Disk
 from dtm.server.gate import Gate
 from dtm.server.lookup import Lookup
 from dtm.server.roster import Roster
@@ -22,6 +23,7 @@ class Hub(Struct):
     secret: str
     settings: Settings
     gate: Gate
+    disk: Disk
     clock: Clock
     roster: Roster
     watchers: Watchers

@@ -40,6 +40,8 @@ class Requests:
         """Have tasks taken in, and answer once they are on disk."""
         if self._hub.is_draining:
             raise Unacceptable(ErrorCode.SHUTTING_DOWN, "the server is shutting down; submit again later")
+        if self._hub.disk.is_low:
+            raise Unacceptable(ErrorCode.LOW_DISK, self._hub.disk.complaint)
         self._hub.committer.require_room()
         submission = translate.submission(message, self._hub.settings.limits)
         self._hub.committer.submit(submission, lambda answer: self._submitted(message, answer))

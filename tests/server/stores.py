@@ -16,6 +16,7 @@ from dtm.protocol.messages import Message
 from dtm.server.clock import Clock
 from dtm.server.committer import Committer
 from dtm.server.delivery import Delivery
+from dtm.server.disk import Disk
 from dtm.server.gate import Gate
 from dtm.server.hub import Hub
 from dtm.server.lookup import Lookup
@@ -107,6 +108,7 @@ async def hub_on(folder: Path) -> AsyncIterator[Hub]:
                 secret="secret",
                 settings=FAST,
                 gate=Gate(FAST.limits),
+                disk=Disk(folder / "tasks.db", folder / "tasks.db.lock", folder, min_free=0),
                 clock=clock,
                 roster=roster,
                 watchers=Watchers(),
