@@ -13,7 +13,7 @@ LOCK := $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3
 	--generate-hashes --no-header --no-emit-index-url --annotation-style line --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz lint types format bench lock build clean
+.PHONY: help demo test soak fuzz lint types format bench lock build clean mutate
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,9 @@ fuzz: $(STAMP) ## put LINES=100000 fuzzed lines into the codec and a server (SEE
 
 bench: $(STAMP) ## run the benchmarks (ARGS="..." is passed on)
 	$(PY) -m bench$(if $(ARGS), $(ARGS))
+
+mutate: $(STAMP) ## weaken each safety line in a copy, and see a test turn red
+	$(PY) -m tests.mutations$(if $(ARGS), $(ARGS))
 
 lock: $(STAMP) ## write requirements/*.txt anew (UPGRADE=--upgrade takes newer versions)
 	$(PIP_INSTALL) uv==$(UV_VERSION)
