@@ -172,7 +172,7 @@ BLAME = (
     Mutation(
         name="a silent client never declared dead",
         file="dtm/server/roster.py",
-        line="            if now_s - member.heard_s >= timeout_s and not member.outlet.is_full\n",
+        line="            if now_s - member.heard_s >= timeout_s and member.outlet.is_heard\n",
         weakened="            if False\n",
         tests=(f"{_SERVER}/test_monitor.py",),
     ),
