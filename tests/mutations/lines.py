@@ -206,7 +206,7 @@ AUDIT = (
     Mutation(
         name="a torn line left in the log",
         file="dtm/server/audit_log.py",
-        line="        if length < len(tail):\n",
+        line="        if length < len(tail.data):\n",
         weakened="        if False:\n",
         tests=(f"{_SERVER}/test_audit_log.py", f"{_SERVER}/test_projector.py"),
     ),
