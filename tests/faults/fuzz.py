@@ -131,13 +131,15 @@ class Healthy:
 
     def __init__(self, target: Target, books: Books) -> None:
         self._target = target
+        # The one before may have left a task behind.
+        self._kind = f"Healthy {books.healthy}"
         self._books = books
 
     async def run(self) -> None:
         """Submit tasks and run them, for ever; each must come back within `HEALTHY_S`."""
         async with await anyio.connect_tcp(self._target.host, self._target.port) as stream:
             wire = Wire(stream)
-            await wire.say({"type": "Register", "name": "healthy", "kinds": ["Healthy"], "capacity": 1})
+            await wire.say({"type": "Register", "name": "healthy", "kinds": [self._kind], "capacity": 1})
             await wire.expect("RegisterResponse")
             while True:
                 with anyio.fail_after(HEALTHY_S):
@@ -146,7 +148,7 @@ class Healthy:
                 await anyio.sleep(0.01)
 
     async def _round(self, wire: Wire) -> None:
-        task = {"kind": "Healthy", "payload": self._books.healthy}
+        task = {"kind": self._kind, "payload": self._books.healthy}
         await wire.say({"type": "Submit", "ref": self._books.healthy, "tasks": [task], "notify": True})
         wanted = {"SubmitResponse", "ResultResponse", "TaskFinished"}
         while wanted:
