@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from dtm.core.escapes import escaped
 from dtm.storage.batch import Failure
 from dtm.storage.reader import AttemptRow, DeadLetterRow, TaskHistory, TaskRow
 
@@ -16,7 +17,7 @@ from .documents import Document
 from .errors import NotFound
 from .gateway import reading
 from .tables import facts, table
-from .wording import escaped, indented, shortened
+from .wording import indented, shortened
 
 
 def read(db: Path, task_id: int) -> TaskHistory:
@@ -59,7 +60,7 @@ def _absence(db: Path, task_id: int, deaths: Sequence[DeadLetterRow]) -> str:
                 f"task {task_id} of kind {shortened(death.kind)} is not there any more: it was cleared at "
                 f"{plain(death.resolved_at)}, dead of {shortened(death.error)}"
             )
-    return f"wanted task {task_id}, found no such task in {escaped(str(db))}; 'dtm-admin tasks list' names some"
+    return f"wanted task {task_id}, found no such task in {db}; 'dtm-admin tasks list' names some"
 
 
 def _facts(task: TaskRow, now: int) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from dtm.core.escapes import escaped
 from dtm.core.lifecycle import State
 from dtm.storage.clients import MAX_NAMED
 from dtm.storage.statistics import ClientFigures, Statistics, Throughput
@@ -13,7 +14,7 @@ from .clock import age, plain, with_age
 from .overview import STATES, Overview
 from .remote import address_of
 from .tables import facts, table
-from .wording import counted, escaped, shortened, some
+from .wording import counted, shortened, some
 
 _STATUSES = ("idle", "busy", "dead")
 # A cell names a few of a client's tasks; JSON names them all.

@@ -23,7 +23,6 @@ from dtm.storage.lock import Holder
 from dtm.storage.receipt import Resolved
 
 from .errors import CommandRefused, ServerUnreachable
-from .wording import escaped
 
 # A slice takes the server milliseconds; the rest is for a disk that is very busy.
 ANSWER_TIMEOUT_S = 10.0
@@ -101,7 +100,7 @@ class Conversation:
                 case messages.AdminResponse(ref=self._ref, result=result):
                     return msgspec.json.decode(result, type=Resolved)
                 case messages.Error(code=code, message=reason, ref=ref) if ref is UNSET or ref == self._ref:
-                    raise CommandRefused(f"the server at {self._address}: {escaped(reason)} ({escaped(code)})")
+                    raise CommandRefused(f"the server at {self._address}: {reason} ({code})")
 
     def _next_line(self, deadline: float) -> bytes:
         while not self._lines:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtm.core.escapes import escaped
 from dtm.storage.lock import Holder
 from dtm.storage.verify import Comparison, Difference, compare
 
 from .documents import Document
 from .errors import CommandRefused, NotFound
 from .gateway import live_server, reading
-from .wording import counted, escaped
+from .wording import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,10 @@ _ID = click.IntRange(0, 2**63 - 1)
 @click.option("--wait", is_flag=True, help="Wait for those that have not ended.")
 @output_option
 def result(*, ids: Sequence[int], server: Address, wait: bool, output: OutputFormat) -> int:
-    """Print the results of tasks, one line each, in the order of the IDs.
+    """Print the results of tasks, one line each, in the order of the IDs; an empty one where there is no result.
 
-    Exits with 1 if one has died or not ended, with 4 if one does not exist; the reasons are on standard error.
+    An ID given twice counts once. Exits with 1 if one has died or not ended, with 4 if one does not exist; the reasons
+    are on standard error.
     """
     printer = Printer(output)
     run(lambda: _print(list(dict.fromkeys(ids)), server, printer, wait=wait))
