@@ -9,6 +9,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from dtm.protocol.framing import MAX_VALUE
+
 PROTOCOL_VERSION = 1
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -135,7 +137,7 @@ ClientMessage = Register | Submit | Result | Release | Capacity | PingRequest | 
 
 
 class RegisterResponse(Message, frozen=True):
-    """You are in; of what you wished to resume, this is still yours and that is not."""
+    """You are in; of what you wished to resume, this is still yours and that is not. Values may be so long."""
 
     client_id: int
     server: str
@@ -144,6 +146,7 @@ class RegisterResponse(Message, frozen=True):
     heartbeat_timeout: float
     resumed: list[int]
     lost: list[int]
+    max_value: int = MAX_VALUE
 
 
 class SubmitResponse(Message, frozen=True):

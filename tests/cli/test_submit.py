@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dtm.server.limits import Limits
+from tests.cli import site as sites
 from tests.cli.site import Site, Terminal
 from tests.client.scripted import free_port
 
@@ -275,3 +277,23 @@ def test_an_empty_key_is_refused(terminal: Terminal) -> None:
 
     assert outcome.code == 2
     assert "--key" in outcome.err
+
+
+def test_a_server_that_takes_fewer_tasks_at_once_gets_them_in_parts(tmp_path: Path, terminal: Terminal) -> None:
+    """Their results come in order all the same."""
+    limits = Limits(max_tasks_per_submit=10)
+    with sites.site(tmp_path, terminal, limits=limits) as site:
+        numbers = [str(number) for number in range(95)]
+        outcome = site.submit("Echo", "-", "--json", "--wait", stdin="\n".join(numbers).encode())
+
+    assert (outcome.code, outcome.lines) == (0, numbers)
+
+
+def test_a_payload_that_the_server_does_not_take_is_an_error(tmp_path: Path, terminal: Terminal) -> None:
+    """One line, for good: asking again would not help."""
+    with sites.site(tmp_path, terminal, limits=Limits(max_payload=10)) as site:
+        outcome = site.submit("Echo", "123456789")
+
+    assert outcome.code == 1
+    assert outcome.err.startswith("Error: wanted a payload of at most 10 bytes, found 11")
+    assert len(outcome.err.splitlines()) == 1
