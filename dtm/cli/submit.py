@@ -20,7 +20,7 @@ from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option
 from dtm.cli.output import Printer, TroubleOnce
 from dtm.cli.progress import Progress
-from dtm.cli.remote import output_option, server_option
+from dtm.cli.remote import NAME, NUMBERED_NAME, output_option, server_option
 from dtm.client.producer import Producer, RequestRefused
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.messages import SubmittedTask
@@ -51,7 +51,7 @@ class _TakesNegatives(click.Command):
 
 
 @click.command(cls=_TakesNegatives)
-@click.argument("kind")
+@click.argument("kind", type=NAME)
 @click.argument("payload", required=False)
 @config_option
 @server_option
@@ -59,7 +59,11 @@ class _TakesNegatives(click.Command):
     "--file", type=click.Path(path_type=Path), help="Submit one task for each line of this file; - for standard input."
 )
 @click.option("--json", "is_json", is_flag=True, help="Payloads are JSON; otherwise they are text.")
-@click.option("--key", help="Names the task: the same key again gives the same task. Lines get KEY-1, KEY-2, …")
+@click.option(
+    "--key",
+    type=NUMBERED_NAME,
+    help="Names the task: the same key again gives the same task. Lines get KEY-1, KEY-2, …",
+)
 @click.option(
     "--priority", type=click.IntRange(-(2**31), 2**31 - 1), default=0, help="Higher runs first.  [default: 0]"
 )
@@ -82,8 +86,6 @@ def submit(**values: Any) -> int:
     payload, file = values["payload"], values["file"]
     if (payload is None) == (file is None):
         raise click.UsageError("wanted either a PAYLOAD (- reads lines from standard input) or --file FILE")
-    if values["key"] == "":
-        raise click.UsageError("wanted a --key that is not empty; leave it out for new tasks")
     template = Template(
         kind=values["kind"],
         is_json=values["is_json"],

@@ -13,10 +13,13 @@ from dtm.protocol.framing import MAX_VALUE
 
 PROTOCOL_VERSION = 1
 
+MAX_NAME = 255
+"""Characters of a kind, a key, a client's name."""
+
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Kind = Annotated[str, Meta(min_length=1, max_length=255)]
-Key = Annotated[str, Meta(min_length=1, max_length=255)]
+Kind = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 # A hundred years: anything above is a unit mistaken, and sums of it must stay inside 64 bits of microseconds.
 Seconds = Annotated[float, Meta(ge=0, le=100 * 365 * 86_400)]
@@ -52,7 +55,7 @@ class Register(Message, frozen=True):
     `instance` is this process: the same on each of its connections, another's never.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
     kinds: Annotated[list[Kind], Meta(max_length=1_000)]
     capacity: Slots
     resume: Annotated[list[Id], Meta(max_length=100_000)] = []
