@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import click
 
-from dtm.cli.options import run_cli, version_option
+from dtm.cli.options import EXIT_USAGE, run_cli, version_option
+from dtm.security.errors import Misconfigured
 from dtm.storage.errors import StoreMissing
 
 from .audit import audit
@@ -21,7 +22,12 @@ from .exits import EXIT_NOT_FOUND, EXIT_UNREACHABLE
 from .stats import stats
 from .tasks import tasks
 
-_EXIT_CODES = {ServerUnreachable: EXIT_UNREACHABLE, StoreMissing: EXIT_NOT_FOUND, NotFound: EXIT_NOT_FOUND}
+_EXIT_CODES = {
+    ServerUnreachable: EXIT_UNREACHABLE,
+    StoreMissing: EXIT_NOT_FOUND,
+    NotFound: EXIT_NOT_FOUND,
+    Misconfigured: EXIT_USAGE,
+}
 
 
 @click.group(epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server unreachable, 4 not found.")

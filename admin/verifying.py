@@ -12,7 +12,7 @@ from dtm.storage.verify import Comparison, Difference, compare
 
 from .documents import Document
 from .errors import CommandRefused, NotFound
-from .gateway import live_server, reading
+from .gateway import live_server, reading_file
 from .wording import counted
 
 
@@ -42,7 +42,7 @@ def verify(db: Path, log: Path) -> Verified:
     # Who is asked for first: a server that has ended since has written everything.
     server = live_server(db)
     try:
-        with reading(db) as reader:
+        with reading_file(db) as reader:
             comparison = compare(reader, log)
     except OSError as error:
         raise CommandRefused(f"{error.filename}: cannot be read ({error.strerror})") from error

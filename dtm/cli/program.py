@@ -22,6 +22,7 @@ from dtm.core.escapes import escaped
 
 DISTRIBUTION = "durable-task-manager"
 EXIT_FAILURE = 1
+EXIT_USAGE = 2
 _OUTPUT_FAILURES = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 # What a shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 EXIT_INTERRUPTED = 130

@@ -17,18 +17,22 @@ from dtm.cli.loop import collect_rarely, run
 from dtm.cli.options import (
     DURATION,
     DURATION_RANGE,
+    EXIT_USAGE,
     SectionedCommand,
     config_option,
     run_cli,
     setting,
     version_option,
 )
+from dtm.cli.security import security_options
 from dtm.cli.signals import on_hangup, stop_events
 from dtm.core.durations import format_duration
+from dtm.security.errors import Misconfigured
 from dtm.server.app import StopRequest, serve
 from dtm.server.descriptors import raise_limit
 from dtm.server.limits import Limits
 from dtm.server.machine import this_machine
+from dtm.server.protection import refuse_exposure
 from dtm.server.settings import BALANCES, Settings
 
 log = structlog.get_logger()
@@ -105,6 +109,7 @@ def _backoff() -> str:
     "--log-format", type=click.Choice(LOG_FORMATS), default="console", help="For people, or one JSON object a line."
 )
 @setting("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="debug tells of every single task.")
+@security_options
 @limit_options
 @version_option
 def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None:
@@ -125,6 +130,7 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
         raise click.UsageError("wanted a --heartbeat-timeout longer than the --heartbeat-interval")
 
     async def main() -> None:
+        await refuse_exposure(settings)
         with stop_events() as (drain, now):
             stop = StopRequest(drain, now)
             with on_hangup(stop.rotate.ring):
@@ -149,7 +155,7 @@ def _fitted(limits: Limits) -> Limits:
 
 def main() -> None:
     """Run dtm-server; the console script's entry."""
-    sys.exit(run_cli(server))
+    sys.exit(run_cli(server, exit_codes={Misconfigured: EXIT_USAGE}))
 
 
 if __name__ == "__main__":

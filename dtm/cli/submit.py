@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-from anyio import BrokenResourceError, Event, connect_tcp, create_memory_object_stream, create_task_group
+from anyio import BrokenResourceError, Event, create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from dtm.cli.credentials import credential_options, take_files
 from dtm.cli.input import BadInput, Template, read_tasks
 from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option
 from dtm.cli.output import Printer, TroubleOnce
 from dtm.cli.progress import Progress
-from dtm.cli.remote import NAME, NUMBERED_NAME, output_option, server_option
-from dtm.client.producer import Producer, RequestRefused
-from dtm.protocol.codec import ErrorCode
+from dtm.cli.remote import output_option, server_option
+from dtm.client.dial import dial
+from dtm.client.link import Connect
+from dtm.client.producer import Producer
 from dtm.protocol.messages import SubmittedTask
 
 MOST_PARTS = 8
@@ -51,19 +53,16 @@ class _TakesNegatives(click.Command):
 
 
 @click.command(cls=_TakesNegatives)
-@click.argument("kind", type=NAME)
+@click.argument("kind")
 @click.argument("payload", required=False)
 @config_option
 @server_option
+@credential_options
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Submit one task for each line of this file; - for standard input."
 )
 @click.option("--json", "is_json", is_flag=True, help="Payloads are JSON; otherwise they are text.")
-@click.option(
-    "--key",
-    type=NUMBERED_NAME,
-    help="Names the task: the same key again gives the same task. Lines get KEY-1, KEY-2, …",
-)
+@click.option("--key", help="Names the task: the same key again gives the same task. Lines get KEY-1, KEY-2, …")
 @click.option(
     "--priority", type=click.IntRange(-(2**31), 2**31 - 1), default=0, help="Higher runs first.  [default: 0]"
 )
@@ -86,6 +85,8 @@ def submit(**values: Any) -> int:
     payload, file = values["payload"], values["file"]
     if (payload is None) == (file is None):
         raise click.UsageError("wanted either a PAYLOAD (- reads lines from standard input) or --file FILE")
+    if values["key"] == "":
+        raise click.UsageError("wanted a --key that is not empty; leave it out for new tasks")
     template = Template(
         kind=values["kind"],
         is_json=values["is_json"],
@@ -95,10 +96,11 @@ def submit(**values: Any) -> int:
         max_retries=values["max_retries"],
     )
     printer = Printer(values["output"])
+    connect = dial(take_files(values).read())
     with ExitStack() as stack:
         is_one = file is None and payload != "-"
         tasks = _one(template, payload) if is_one else read_tasks(stack.enter_context(_opened(file)), template)
-        run(lambda: _Submission(tasks, printer, follow=values["wait"]).run(values["server"]))
+        run(lambda: _Submission(tasks, printer, follow=values["wait"]).run(values["server"], connect))
     return printer.exit_code
 
 
@@ -135,11 +137,11 @@ class _Submission:
         self._printer = printer
         self._follow = follow
 
-    async def run(self, server: Address) -> None:
+    async def run(self, server: Address, connect: Connect) -> None:
         """Submit all and, if wanted, wait for all."""
         trouble = TroubleOnce()
         async with Producer.open(
-            server.host, server.port, connect=connect_tcp, chance=random.Random(), on_trouble=trouble
+            server.host, server.port, connect=connect, chance=random.Random(), on_trouble=trouble
         ) as producer:
             parts_in, parts_out = create_memory_object_stream[_Part](MOST_PARTS)
             with Progress("Finished" if self._follow else "Submitted") as progress:
@@ -161,17 +163,8 @@ class _Submission:
             self._printer.unreadable(str(error))
 
     async def _submit(self, producer: Producer, part: _Part) -> None:
-        part.ids = await self._ids_of(producer, part.tasks)
+        part.ids = await producer.submit(part.tasks, follow=self._follow)
         part.accepted.set()
-
-    async def _ids_of(self, producer: Producer, tasks: list[SubmittedTask]) -> list[int]:
-        try:
-            return await producer.submit(tasks, follow=self._follow)
-        except RequestRefused as refusal:
-            if refusal.code != ErrorCode.TOO_MANY_TASKS or len(tasks) == 1:
-                raise
-        half = len(tasks) // 2
-        return [*await self._ids_of(producer, tasks[:half]), *await self._ids_of(producer, tasks[half:])]
 
     async def _print(self, producer: Producer, parts: MemoryObjectReceiveStream[_Part], progress: Progress) -> None:
         async with parts:

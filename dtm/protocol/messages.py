@@ -9,17 +9,12 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from dtm.protocol.framing import MAX_VALUE
-
 PROTOCOL_VERSION = 1
-
-MAX_NAME = 255
-"""Characters of a kind, a key, a client's name."""
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Kind = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
-Key = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+Kind = Annotated[str, Meta(min_length=1, max_length=255)]
+Key = Annotated[str, Meta(min_length=1, max_length=255)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 # A hundred years: anything above is a unit mistaken, and sums of it must stay inside 64 bits of microseconds.
 Seconds = Annotated[float, Meta(ge=0, le=100 * 365 * 86_400)]
@@ -30,6 +25,8 @@ MAX_TASKS = 10_000
 """Tasks of one `Submit`."""
 
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
+# Thirty-two bytes in hexadecimal digits: a nonce or a proof.
+Hex32 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 # Plain, since it goes back as it came: nothing nested so deep that it could be read and not be written.
 Timestamp = Int64 | float | str | None
 
@@ -49,13 +46,25 @@ class Failure(Struct, frozen=True):
 # --- from client -----------------------------------------------------------------------------------------------
 
 
+class Authenticate(Message, frozen=True):
+    """I know a token, and want to see that you do; this is my fresh nonce."""
+
+    nonce: Hex32
+
+
+class Proof(Message, frozen=True):
+    """My answer to your challenge."""
+
+    proof: Hex32
+
+
 class Register(Message, frozen=True):
     """I run tasks: these kinds, so many at once; these assignments I still hold.
 
     `instance` is this process: the same on each of its connections, another's never.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+    name: Annotated[str, Meta(min_length=1, max_length=255)]
     kinds: Annotated[list[Kind], Meta(max_length=1_000)]
     capacity: Slots
     resume: Annotated[list[Id], Meta(max_length=100_000)] = []
@@ -122,10 +131,9 @@ class Query(Message, frozen=True):
 
 
 class Admin(Message, frozen=True):
-    """An operator's command; `secret` proves the right to give it."""
+    """An operator's command."""
 
     ref: Int64
-    secret: str
     command: str
     args: Raw = Raw(b"{}")
 
@@ -134,13 +142,28 @@ class Goodbye(Message, frozen=True):
     """I leave on purpose: what I hold goes back without blame."""
 
 
-ClientMessage = Register | Submit | Result | Release | Capacity | PingRequest | Query | Admin | Goodbye
+ClientMessage = (
+    Authenticate | Proof | Register | Submit | Result | Release | Capacity | PingRequest | Query | Admin | Goodbye
+)
 
 # --- from server -----------------------------------------------------------------------------------------------
 
 
+class Challenge(Message, frozen=True):
+    """Prove it with this, my fresh nonce."""
+
+    nonce: Hex32
+
+
+class Authenticated(Message, frozen=True):
+    """You have proved it, and may act in these roles; this proves that I know the token as well."""
+
+    roles: list[str]
+    proof: Hex32
+
+
 class RegisterResponse(Message, frozen=True):
-    """You are in; of what you wished to resume, this is still yours and that is not. Values may be so long."""
+    """You are in; of what you wished to resume, this is still yours and that is not."""
 
     client_id: int
     server: str
@@ -149,7 +172,6 @@ class RegisterResponse(Message, frozen=True):
     heartbeat_timeout: float
     resumed: list[int]
     lost: list[int]
-    max_value: int = MAX_VALUE
 
 
 class SubmitResponse(Message, frozen=True):
@@ -241,7 +263,9 @@ class Error(Message, frozen=True, omit_defaults=True):
 
 
 ServerMessage = (
-    RegisterResponse
+    Challenge
+    | Authenticated
+    | RegisterResponse
     | SubmitResponse
     | Task
     | ResultResponse

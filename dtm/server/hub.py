@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from dtm.server.admission import Access
 from dtm.server.clock import Clock
 from dtm.server.committer import Committer
 from dtm.server.disk import Disk
@@ -20,7 +21,7 @@ class Hub(Struct):
     """The server's parts, as a connection sees them."""
 
     name: str
-    secret: str
+    access: Access
     settings: Settings
     gate: Gate
     disk: Disk
@@ -29,5 +30,6 @@ class Hub(Struct):
     watchers: Watchers
     committer: Committer
     lookup: Lookup
+    inquiries: Lookup
     background: Callable[..., None]
     is_draining: bool = False

@@ -16,12 +16,16 @@ from dtm.storage.errors import StoreHeld, StoreRefused
 
 
 class Holder(Struct, frozen=True):
-    """The live server of a store, for commands on the same machine: its address, and the proof of their right."""
+    """The live server of a store, for commands on the same machine: its address, and the token of their right.
+
+    `certificate` is the SHA-256 of the server's own in hexadecimal digits, empty if it speaks no TLS.
+    """
 
     pid: int
     host: str
     port: int
     secret: str
+    certificate: str = ""
 
 
 class StoreLock:

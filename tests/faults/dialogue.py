@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,14 +28,17 @@ PATIENCE_S = 120.0
 # A submission is answered by the commit that also answers what came before it, so that the second comes after all
 # that the lines before the first have set in motion. From the second conversation on the key makes it a refusal.
 _FENCES = (-7_000_001, -7_000_002)
-_FATAL = (ErrorCode.BAD_JSON, ErrorCode.LINE_TOO_LONG)
+_FATAL = (ErrorCode.BAD_JSON, ErrorCode.LINE_TOO_LONG, ErrorCode.UNAUTHENTICATED)
+_ENDS_IT = re.compile(rb"Goodbye|Proof|Authenticate")
 _MOST_HEARD = 64 * MAX_LINE
 
 
 @dataclass
 class Script:
-    """Lines to be said, and what is known beforehand of the answers."""
+    """Lines to be said, and what is known beforehand of the answers; by an operator, if he has proved to be one."""
 
+    is_operators: bool = False
+    has_challenge: bool = False
     lines: list[bytes] = field(default_factory=list)
     least: int = 0
     most: int = 0
@@ -61,12 +65,21 @@ class Script:
         match message:
             case messages.Goodbye():
                 self.last_code = "goodbye"
-                return
+                return None
+            case messages.Proof():
+                return self._refused(ErrorCode.UNAUTHENTICATED)
+            case messages.Authenticate():
+                if self.has_challenge:
+                    return self._refused(ErrorCode.UNAUTHENTICATED)
+                self.has_challenge = True
+            case messages.Admin() if not self.is_operators:
+                return self._refused(ErrorCode.UNAUTHENTICATED)
             case messages.Submit(ref=ref):
                 # An answer to a reference that was used twice could belong to either.
                 self.submissions[ref] = None if ref in self.submissions else message
         self.most += 1
         self.least += not isinstance(message, messages.Capacity)
+        return None
 
     def _refused(self, code: ErrorCode) -> None:
         self.least += 1
@@ -77,13 +90,14 @@ class Script:
 
 def write(mutator: Mutator, chance: random.Random) -> Script:
     """Write a conversation; a line that ends it stands last, if there is one."""
-    script = Script()
+    is_operators = chance.random() < 0.3
+    script = Script(is_operators=is_operators, has_challenge=is_operators)
     wanted = chance.randint(1, MOST_LINES)
     if chance.random() < 0.5:
         script.add(encode(messages.Register(f"w{chance.getrandbits(60):x}", list(KINDS), chance.randint(1, 6)))[:-1])
     while len(script.lines) < wanted and not script.is_over:
         line = mutator.line()
-        ends_it = len(line) > MAX_LINE or is_strict_json(line) is not True or b"Goodbye" in line
+        ends_it = len(line) > MAX_LINE or is_strict_json(line) is not True or _ENDS_IT.search(line) is not None
         # Half of all mutants end their conversation: most of those are tried on the codec alone.
         if not ends_it or chance.random() < 0.05 or not script.lines:
             script.add(line)

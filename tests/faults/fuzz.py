@@ -22,6 +22,7 @@ from tests.faults.dialogue import Books, Dialogue, digest, write
 from tests.faults.mutants import Mutator
 from tests.faults.oracle import NEVER
 from tests.faults.strictness import is_strict_json
+from tests.introduction import introduce
 from tests.protocol.examples import FROM_CLIENT, FROM_SERVER
 from tests.wire import Line, Wire
 
@@ -116,10 +117,12 @@ async def try_server(target: Target, seed: str, *, lines: int, books: Books) -> 
 
 async def _hold(target: Target, name: str, books: Books) -> None:
     chance = random.Random(name)
-    mutator = Mutator(FROM_CLIENT, chance, target.secret)
+    mutator = Mutator(FROM_CLIENT, chance)
     script = write(mutator, chance)
     async with await anyio.connect_tcp(target.host, target.port) as stream:
         try:
+            if script.is_operators:
+                await introduce(Wire(stream), target.secret)
             await Dialogue(stream, script, mutator, books).run()
         except Exception as error:
             error.add_note(f"in conversation {name!r}: " + repr([line[:300] for line in script.lines]))

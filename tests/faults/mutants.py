@@ -15,6 +15,7 @@ from dtm.protocol.codec import encode
 from dtm.protocol.framing import MAX_LINE, MAX_VALUE
 from dtm.protocol.messages import Message, Result, Task
 from dtm.protocol.values import MAX_DEPTH
+from dtm.server.inquiries import INQUIRIES
 
 KINDS = ("A", "B", "C")
 
@@ -39,13 +40,16 @@ WRONG_VALUES = (
 )
 BYTES = (b"", b"\0", b"\r", b"\xff", b"\\", b'"', b"{", b"}", b"[", b"]", b",", b":", b"\xe2\x80\xa8", b"\x1b", b" ")
 
+# The first two change something: they are the likeliest.
+COMMANDS = ("deadletter.reprocess", "deadletter.clear", "deadletter.reprocess", "deadletter.clear", *sorted(INQUIRIES))
+
 Line = dict[str, Any]
 
 
 class Mutator:
     """Makes lines of `examples`, by `chance` alone."""
 
-    def __init__(self, examples: Sequence[Message], chance: random.Random, secret: str = "s") -> None:
+    def __init__(self, examples: Sequence[Message], chance: random.Random) -> None:
         self._examples = [json.loads(encode(example)) for example in examples]
         self._chance = chance
         self._fresh: dict[str, Callable[[], Any]] = {
@@ -65,7 +69,7 @@ class Mutator:
             # Of its own: a client that comes back under another's name and instance takes its connection's place.
             "name": lambda: f"w{chance.getrandbits(60):x} \x1b[2J",
             "instance": lambda: chance.choice((None, f"{chance.getrandbits(64):016x}")),
-            "secret": lambda: chance.choice((secret, secret, "s")),
+            "command": lambda: chance.choice(COMMANDS),
             "args": self._arguments,
             "resume": lambda: [self._number() for _ in range(chance.randint(0, 3))],
         }
@@ -127,7 +131,9 @@ class Mutator:
         selection = self._chance.choice(
             ({"everything": True}, {}, {"ids": [self._number()]}, {"kind": "A"}, {"error": ""})
         )
-        return {"selection": selection, "limit": self._chance.choice((1, 2, 10_000))}
+        limited = {"selection": selection, "limit": self._chance.choice((1, 2, 10_000))}
+        listed = {"limit": 2, "kind": "A", "before": self._number()}
+        return self._chance.choice((limited, limited, listed, {"id": self._number()}, {"selection": selection}, {}))
 
     def _value(self) -> Raw:
         chance = self._chance

@@ -228,11 +228,32 @@ AUDIT = (
 
 GATES = (
     Mutation(
-        name="admin commands without the secret",
-        file="dtm/server/requests.py",
-        line="        if not hmac.compare_digest(message.secret.encode(), self._hub.secret.encode()):\n",
+        name="an operator's command from anybody",
+        file="dtm/server/admission.py",
+        line="        if type(message) not in self._allowed and type(message) not in HANDSHAKE:\n",
         weakened="        if False:\n",
         tests=(f"{_SERVER}/test_admin.py",),
+    ),
+    Mutation(
+        name="a token that nobody has",
+        file="dtm/server/admission.py",
+        line="        if grant is None:\n",
+        weakened="        grant = grant or self._access.grants[0]\n        if grant is None:\n",
+        tests=(f"{_SERVER}/test_admission.py",),
+    ),
+    Mutation(
+        name="a server that proves nothing",
+        file="dtm/security/introduction.py",
+        line="                if not self._exchange.is_servers(bytes.fromhex(proof), self._token):\n",
+        weakened="                if False:\n",
+        tests=("tests/security/test_introduction.py",),
+    ),
+    Mutation(
+        name="a proof made for somebody in between",
+        file="dtm/security/handshake.py",
+        line="        return self.client_nonce + self.server_nonce + self.channel\n",
+        weakened="        return self.client_nonce + self.server_nonce\n",
+        tests=("tests/security/test_handshake.py",),
     ),
     Mutation(
         name="a symbolic link followed by the log",
