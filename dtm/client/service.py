@@ -15,10 +15,7 @@ from dtm.client.link import Link, LinkLost
 from dtm.client.outgoing import Outgoing, ping_forever
 from dtm.client.workload import Workload
 from dtm.protocol import messages
-from dtm.protocol.codec import ErrorCode
 from dtm.protocol.messages import ClientMessage, ServerMessage
-from dtm.security.errors import NotAdmitted
-from dtm.security.introduction import REFUSES_CLIENT
 
 REGISTER_TIMEOUT_S = 10.0
 GOODBYE_TIMEOUT_S = 2.0
@@ -56,22 +53,19 @@ class Service:
         """Register and serve.
 
         Raises:
-            LinkLost: once the connection is gone.
-            NotAdmitted: the server does not take this client for a worker.
+            LinkLost: always, once the connection is gone.
         """
-        end: LinkLost | NotAdmitted = LinkLost("the connection broke")
+        reason = ""
         try:
             async with create_task_group() as group:
                 group.start_soon(self._outgoing.send_over, self._link)
                 group.start_soon(self._register)
                 await self._read_forever()
         except* LinkLost as lost:
-            end = LinkLost(str(lost.exceptions[0]))
-        except* NotAdmitted as refused:
-            end = NotAdmitted(str(refused.exceptions[0]))
+            reason = str(lost.exceptions[0])
         finally:
             await self._link.close()
-        raise end
+        raise LinkLost(reason)
 
     async def _register(self) -> None:
         workload = self._workload
@@ -121,8 +115,6 @@ class Service:
         self._welcomed.set()
 
     def _complain(self, code: str, reason: str) -> None:
-        if self._welcome is None and (code in REFUSES_CLIENT or code == ErrorCode.FORBIDDEN):
-            raise NotAdmitted(f"the server refused this client: {reason} ({code})")
         if self._welcome is None:
             raise LinkLost(f"the server refused the registration: {reason} ({code})")
         log.error("server.error", code=code, reason=reason)

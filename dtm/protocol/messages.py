@@ -25,8 +25,6 @@ MAX_TASKS = 10_000
 """Tasks of one `Submit`."""
 
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
-# Thirty-two bytes in hexadecimal digits: a nonce or a proof.
-Hex32 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 # Plain, since it goes back as it came: nothing nested so deep that it could be read and not be written.
 Timestamp = Int64 | float | str | None
 
@@ -44,18 +42,6 @@ class Failure(Struct, frozen=True):
 
 
 # --- from client -----------------------------------------------------------------------------------------------
-
-
-class Authenticate(Message, frozen=True):
-    """I know a token, and want to see that you do; this is my fresh nonce."""
-
-    nonce: Hex32
-
-
-class Proof(Message, frozen=True):
-    """My answer to your challenge."""
-
-    proof: Hex32
 
 
 class Register(Message, frozen=True):
@@ -131,9 +117,10 @@ class Query(Message, frozen=True):
 
 
 class Admin(Message, frozen=True):
-    """An operator's command."""
+    """An operator's command; `secret` proves the right to give it."""
 
     ref: Int64
+    secret: str
     command: str
     args: Raw = Raw(b"{}")
 
@@ -142,24 +129,9 @@ class Goodbye(Message, frozen=True):
     """I leave on purpose: what I hold goes back without blame."""
 
 
-ClientMessage = (
-    Authenticate | Proof | Register | Submit | Result | Release | Capacity | PingRequest | Query | Admin | Goodbye
-)
+ClientMessage = Register | Submit | Result | Release | Capacity | PingRequest | Query | Admin | Goodbye
 
 # --- from server -----------------------------------------------------------------------------------------------
-
-
-class Challenge(Message, frozen=True):
-    """Prove it with this, my fresh nonce."""
-
-    nonce: Hex32
-
-
-class Authenticated(Message, frozen=True):
-    """You have proved it, and may act in these roles; this proves that I know the token as well."""
-
-    roles: list[str]
-    proof: Hex32
 
 
 class RegisterResponse(Message, frozen=True):
@@ -263,9 +235,7 @@ class Error(Message, frozen=True, omit_defaults=True):
 
 
 ServerMessage = (
-    Challenge
-    | Authenticated
-    | RegisterResponse
+    RegisterResponse
     | SubmitResponse
     | Task
     | ResultResponse

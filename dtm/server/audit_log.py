@@ -125,7 +125,8 @@ class AuditLog:
             raise LogRefused(f"{self.path}: is not a dead-letter log; move it away or name another --dead-letter-log")
         if length < len(tail.data):
             os.ftruncate(descriptor, end)
-            os.fsync(descriptor)
+        # What a crash left is readable but perhaps not yet on disk, and nobody will ever write it again.
+        os.fsync(descriptor)
         return last, end
 
 
