@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,9 +14,8 @@ from typing import Any
 
 from dtm.core.balance import LeastLoaded, Seat
 from dtm.protocol import messages
-from dtm.protocol.codec import decode_from_client, encode
+from dtm.protocol.codec import decode_from_client
 from dtm.protocol.framing import LineBuffer
-from dtm.protocol.messages import ClientMessage
 from dtm.storage.batch import (
     Batch,
     Departure,
@@ -40,10 +38,8 @@ from dtm.storage.receipt import Assigned, Receipt, Registered, Submitted
 from dtm.storage.store import Store
 from dtm.storage.transaction import Policy
 from dtm_admin.clock import SECOND, utc_now
-from tests.introduction import proof_of
 
 SECRET = "open sesame"
-SERVER_NONCE = "ab" * 32
 BOOM = Failure("ValueError", "boom", 'Traceback (most recent call last):\n  File "job.py", line 7\nValueError: boom')
 
 # An hour: a retry that is waited for does not fall due while a test runs.
@@ -132,10 +128,6 @@ class Scene:
         with closing(Reader.open(self.db)) as reader:
             return [None if task is None else task.state for task in reader.tasks_by_id(ids)]
 
-    def connection(self) -> sqlite3.Connection:
-        """Open the file behind dtm's back."""
-        return sqlite3.connect(self.db, isolation_level=None)
-
     @contextmanager
     def held(self, holder: Holder | None = None) -> Iterator[None]:
         """Hold the store's lock, as another process that announced itself or did not."""
@@ -178,14 +170,11 @@ Answer = Callable[[messages.Admin], bytes | None]
 
 @dataclass
 class FakeServer:
-    """A listener that knows the operator and answers him by a script; it closes the connection where that is None."""
+    """A listener that answers each line by a script, and closes the connection where that gives None."""
 
     answer: Answer
     host: str = "127.0.0.1"
     heard: list[messages.Admin] = field(default_factory=list)
-    token: str = SECRET
-    certificate: bytes = b""
-    _nonce: str = ""
 
     @contextmanager
     def running(self, *, announced_as: str | None = None) -> Iterator[Holder]:
@@ -207,24 +196,10 @@ class FakeServer:
             connection.settimeout(10)
             while data := connection.recv(65_536):
                 for line in buffer.feed(data):
-                    reply = self._reply(decode_from_client(line))
+                    message = decode_from_client(line)
+                    assert isinstance(message, messages.Admin)
+                    self.heard.append(message)
+                    reply = self.answer(message)
                     if reply is None:
                         return
                     connection.sendall(reply)
-
-    def _reply(self, message: ClientMessage) -> bytes | None:
-        match message:
-            case messages.Authenticate(nonce=nonce):
-                self._nonce = nonce
-                return encode(messages.Challenge(SERVER_NONCE))
-            case messages.Proof(proof=proof):
-                client, server = (
-                    proof_of(label, self.token, SERVER_NONCE, nonce=self._nonce, certificate=self.certificate)
-                    for label in ("client", "server")
-                )
-                assert proof == client
-                return encode(messages.Authenticated(["admin"], server))
-            case messages.Admin():
-                self.heard.append(message)
-                return self.answer(message)
-        raise AssertionError(message)

@@ -1,0 +1,1 @@
+"""Faults that dtm must survive: crashes, power losses, dying processes."""
