@@ -13,7 +13,7 @@ LOCK := $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3
 	--generate-hashes --no-header --no-emit-index-url --annotation-style line --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak crash lint types format bench lock build clean
+.PHONY: help demo test soak crash fuzz lint types format bench lock build clean mutate
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ format: $(STAMP) ## format, and repair what can be repaired
 soak: $(STAMP) ## run the long fault tests, then random faults for MINUTES=5 (SEED=n replays them)
 	SEED=$(SEED) MINUTES=$(MINUTES) $(PY) -m pytest -m soak -o faulthandler_timeout=0 -rs$(if $(ARGS), $(ARGS))
 
+fuzz: $(STAMP) ## put LINES=100000 fuzzed lines into the codec and a server (SEED=n replays them)
+	$(PY) -m tests.faults.fuzz_run $(if $(LINES),--lines $(LINES)) $(if $(SEED),--seed $(SEED))
+
 N ?= 10000
 JOBS ?= 2
 crash: $(STAMP) ## crash and cut the power N=10000 times (SEED=, JOBS=2, WALK=1 for each kill point, REPLAY=)
@@ -46,6 +49,9 @@ crash: $(STAMP) ## crash and cut the power N=10000 times (SEED=, JOBS=2, WALK=1 
 
 bench: $(STAMP) ## run the benchmarks (ARGS="..." is passed on)
 	$(PY) -m bench$(if $(ARGS), $(ARGS))
+
+mutate: $(STAMP) ## weaken each safety line in a copy, and see a test turn red
+	$(PY) -m tests.mutations$(if $(ARGS), $(ARGS))
 
 lock: $(STAMP) ## write requirements/*.txt anew (UPGRADE=--upgrade takes newer versions)
 	$(PIP_INSTALL) uv==$(UV_VERSION)

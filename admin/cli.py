@@ -11,16 +11,23 @@ from collections.abc import Sequence
 
 import click
 
-from dtm.cli.options import run_cli, version_option
+from dtm.cli.options import EXIT_USAGE, run_cli, version_option
+from dtm.security.errors import Misconfigured
 from dtm.storage.errors import StoreMissing
 
+from .audit import audit
 from .deadletter import deadletter
 from .errors import NotFound, ServerUnreachable
 from .exits import EXIT_NOT_FOUND, EXIT_UNREACHABLE
 from .stats import stats
 from .tasks import tasks
 
-_EXIT_CODES = {ServerUnreachable: EXIT_UNREACHABLE, StoreMissing: EXIT_NOT_FOUND, NotFound: EXIT_NOT_FOUND}
+_EXIT_CODES = {
+    ServerUnreachable: EXIT_UNREACHABLE,
+    StoreMissing: EXIT_NOT_FOUND,
+    NotFound: EXIT_NOT_FOUND,
+    Misconfigured: EXIT_USAGE,
+}
 
 
 @click.group(epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server unreachable, 4 not found.")
@@ -29,6 +36,7 @@ def cli() -> None:
     """Look into a dtm store, and settle its dead letters."""
 
 
+cli.add_command(audit)
 cli.add_command(stats)
 cli.add_command(deadletter)
 cli.add_command(tasks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +11,7 @@ from . import documents
 from .clock import utc_now
 from .options import TASK_ID, Output, limit_option, store_options
 from .orders import CLEAR, REPROCESS, Order, fulfil
+from .place import Place
 from .selecting import filter_options, require_purpose, selection
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
@@ -35,12 +35,12 @@ def deadletter() -> None:
 @store_options
 @filter_options
 @limit_option
-def list_(db: Path, output: Output, limit: int, **filters: Any) -> None:
+def list_(place: Place, output: Output, limit: int, **filters: Any) -> None:
     """List dead letters, the newest first."""
     from . import letters
 
     now = utc_now()
-    listing = letters.read(db, selection(now=now, everything=True, **filters), limit=limit)
+    listing = letters.read(place, selection(now=now, everything=True, **filters), limit=limit)
     if output == "json":
         click.echo(documents.page(letters.listing_document(listing)))
     else:
@@ -77,7 +77,7 @@ def clear(**wanted: Any) -> int:
 
 def _order(
     *,
-    db: Path,
+    place: Place,
     output: Output,
     yes: bool,
     dry_run: bool,
@@ -87,4 +87,4 @@ def _order(
 ) -> Order:
     meant = selection(now=utc_now(), ids=task_ids + ids, **filters)
     require_purpose(meant)
-    return Order(db, output, meant, yes=yes, dry_run=dry_run)
+    return Order(place, output, meant, yes=yes, dry_run=dry_run)

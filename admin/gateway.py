@@ -6,12 +6,13 @@ The only page here that opens the file, and the lock beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from dtm.core.balance import LeastLoaded
+from dtm.security.errors import Misconfigured
 from dtm.storage.batch import Batch, Clear, Reprocess, Selection
 from dtm.storage.errors import StoreHeld
 from dtm.storage.lock import Holder, StoreLock
@@ -20,9 +21,15 @@ from dtm.storage.receipt import Refused, Resolved
 from dtm.storage.store import Store
 from dtm.storage.transaction import Policy
 
+from .approach import from_afar, to_holder
 from .clock import Clock
 from .errors import CommandRefused, ServerUnreachable
-from .remote import conversation
+from .lookout import Lookout
+from .place import Afar, Place
+from .remote import Conversation, conversation
+
+# A list of rare tasks may mean a look at every task there is.
+LOOK_TIMEOUT_S = 60.0
 
 Command = Reprocess | Clear
 CarryOut = Callable[[Command], Resolved]
@@ -32,9 +39,20 @@ CarryOut = Callable[[Command], Resolved]
 _UNUSED_POLICY = Policy(max_retries=3, retry_delay=lambda _: 0)
 
 
-def reading(path: Path) -> closing[Reader]:
+def reading_file(path: Path) -> closing[Reader]:
     """Open the store at `path` for looking on, for the length of a `with`."""
     return closing(Reader.open(path))
+
+
+@contextmanager
+def reading(place: Place) -> Iterator[Reader | Lookout]:
+    """Open the store at `place` for looking on, for the length of a `with`."""
+    if isinstance(place, Path):
+        with reading_file(place) as reader:
+            yield reader
+    else:
+        with _from_afar(place, timeout_s=LOOK_TIMEOUT_S) as server:
+            yield Lookout(server)
 
 
 def live_server(path: Path) -> Holder | None:
@@ -55,17 +73,22 @@ def live_server(path: Path) -> Holder | None:
 
 
 @contextmanager
-def changing(path: Path, *, clock: Clock, timeout_s: float) -> Iterator[CarryOut]:
-    """Find the way to change the store at `path`; the commands of one `with` all go there.
+def changing(place: Place, *, clock: Clock, timeout_s: float) -> Iterator[CarryOut]:
+    """Find the way to change the store at `place`; the commands of one `with` all go there.
 
     Raises:
         ServerUnreachable: another process holds the store, and cannot be talked to.
+        NotAdmitted: it does not take this operator for one, or is not the server it should be.
         StoreRefused: there is no store of this version.
     """
-    lock = StoreLock(path)
+    if not isinstance(place, Path):
+        with _from_afar(place, timeout_s=timeout_s) as server:
+            yield server.carry_out
+        return
+    lock = StoreLock(place)
     held = _try(lock)
     if held is None:
-        with _straight(path, lock, clock) as carry_out:
+        with _straight(place, lock, clock) as carry_out:
             yield carry_out
         return
     holder = lock.holder()
@@ -73,7 +96,7 @@ def changing(path: Path, *, clock: Clock, timeout_s: float) -> Iterator[CarryOut
         raise ServerUnreachable(
             f"{held}, and that process has not said how to reach it; try again shortly, as it may be starting"
         )
-    with conversation(holder, timeout_s=timeout_s) as server:
+    with conversation(to_holder(holder), timeout_s=timeout_s) as server:
         yield server.carry_out
 
 
@@ -87,6 +110,13 @@ def settle(
             resolved = carry_out(command(part, slice_size))
             yield resolved.done
             is_over = resolved.left == 0 or resolved.done == 0
+
+
+def _from_afar(place: Afar, *, timeout_s: float) -> AbstractContextManager[Conversation]:
+    token = place.credentials.token
+    if token is None:
+        raise Misconfigured(f"wanted a token of role admin for {place}, found none; name its file with --token-file")
+    return conversation(from_afar(place, token), timeout_s=timeout_s)
 
 
 def _try(lock: StoreLock) -> StoreHeld | None:

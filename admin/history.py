@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from msgspec import structs
 
+from dtm.core.escapes import escaped
 from dtm.storage.batch import Failure
 from dtm.storage.reader import AttemptRow, DeadLetterRow, TaskHistory, TaskRow
 
@@ -15,20 +15,21 @@ from .clock import exact, plain, seconds, span, with_age
 from .documents import Document
 from .errors import NotFound
 from .gateway import reading
+from .place import Place
 from .tables import facts, table
-from .wording import escaped, indented, shortened
+from .wording import indented, shortened
 
 
-def read(db: Path, task_id: int) -> TaskHistory:
+def read(place: Place, task_id: int) -> TaskHistory:
     """Read everything about one task.
 
     Raises:
         NotFound: there is no such task, or not any more.
     """
-    with reading(db) as reader:
+    with reading(place) as reader:
         history = reader.history(task_id)
         if history is None:
-            raise NotFound(_absence(db, task_id, reader.deaths(task_id)))
+            raise NotFound(_absence(place, task_id, reader.deaths(task_id)))
         return history
 
 
@@ -52,14 +53,14 @@ def document(history: TaskHistory) -> Document:
     }
 
 
-def _absence(db: Path, task_id: int, deaths: Sequence[DeadLetterRow]) -> str:
+def _absence(place: Place, task_id: int, deaths: Sequence[DeadLetterRow]) -> str:
     for death in deaths:
         if death.resolution == "cleared" and death.resolved_at is not None:
             return (
                 f"task {task_id} of kind {shortened(death.kind)} is not there any more: it was cleared at "
                 f"{plain(death.resolved_at)}, dead of {shortened(death.error)}"
             )
-    return f"wanted task {task_id}, found no such task in {escaped(str(db))}; 'dtm-admin tasks list' names some"
+    return f"wanted task {task_id}, found no such task in {place}; 'dtm-admin tasks list' names some"
 
 
 def _facts(task: TaskRow, now: int) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -14,6 +13,7 @@ from dtm.storage.reader import DeadLetterRow
 from .clock import exact, with_age
 from .documents import Document, embedded
 from .gateway import reading
+from .place import Place
 from .tables import table
 from .wording import shortened
 
@@ -26,9 +26,9 @@ class Listing:
     total: int
 
 
-def read(db: Path, selection: Selection, *, limit: int) -> Listing:
+def read(place: Place, selection: Selection, *, limit: int) -> Listing:
     """Read the newest open dead letters that match."""
-    with reading(db) as reader:
+    with reading(place) as reader:
         total, newest = reader.count_dead_letters(selection)
         return Listing(reader.dead_letters(replace(selection, through=newest), limit=limit), total)
 

@@ -6,12 +6,24 @@ Knows no command.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
-from dtm.cli.options import config_option, setting
+from dtm.cli.options import (
+    ADDRESS,
+    Address,
+    CredentialFiles,
+    config_option,
+    credential_options,
+    setting,
+    take_files,
+)
+
+from .place import Afar, Place
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
 
@@ -65,7 +77,7 @@ TASK_ID = TaskId()
 SOUGHT_TEXT = SoughtText()
 
 
-def store_options(command: _Decorated) -> _Decorated:
+def file_options(command: _Decorated) -> _Decorated:
     """Add `--db`, `--output` and `--config` to a command."""
     database = setting(
         "--db", metavar="FILE", type=click.Path(path_type=Path), default="tasks.db", help="The database file."
@@ -78,6 +90,47 @@ def store_options(command: _Decorated) -> _Decorated:
         help="For people, or for programs.",
     )
     return config_option(database(output(command)))
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command say where the store is, also from afar, and how to print: `place` and `output`."""
+
+    @wraps(command)
+    def with_place(*, db: Path, server: Address | None, **values: Any) -> Any:
+        place = _place(click.get_current_context(), db, server, take_files(values))
+        return command(place=place, **values)
+
+    server = setting("--server", type=ADDRESS, help="Speak with this server instead, as an operator from afar.")
+    return file_options(server(credential_options(with_place)))
+
+
+def log_option(command: _Decorated) -> _Decorated:
+    """Add `--dead-letter-log`, under the name and default that the server has for it."""
+    return setting(
+        "--dead-letter-log",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        default="dead-letter-queue.log",
+        help="The server's audit trail of dead letters.",
+    )(command)
+
+
+def _place(context: click.Context, db: Path, server: Address | None, files: CredentialFiles) -> Place:
+    """Decide between the file and the server.
+
+    Where `--server` does not stand on the command line, it may be meant for dtm-client: it counts only with a token,
+    and not against a `--db` that does.
+    """
+    has_db, has_server = (
+        context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("db", "server")
+    )
+    if has_server and has_db:
+        raise click.UsageError("wanted --db or --server, found both; leave one of them out")
+    if has_server and files.token_file is None:
+        raise click.UsageError("wanted --token-file FILE with --server: the token of an operator (role admin)")
+    if server is None or files.token_file is None or (has_db and not has_server):
+        return db
+    return Afar(server, files.read())
 
 
 def _is_unicode(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +14,7 @@ from . import documents
 from .clock import utc_now
 from .exits import EXIT_FAILED, EXIT_NOT_FOUND
 from .options import Output
+from .place import Place
 from .wording import counted, some
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Deed:
 class Order:
     """Which letters are meant, and how far to go: `yes` asks nobody, `dry_run` changes nothing."""
 
-    db: Path
+    place: Place
     output: Output
     selection: Selection
     yes: bool
@@ -49,7 +49,7 @@ def fulfil(deed: Deed, order: Order) -> int:
     """Carry out `order`, and give the exit code."""
     from .settling import choose
 
-    chosen = choose(order.db, order.selection)
+    chosen = choose(order.place, order.selection)
     if chosen.not_found:
         listed = ", ".join(map(str, chosen.not_found))
         click.echo(f"Found no such dead letter: {listed}; 'dtm-admin tasks show ID' tells what it is.", err=True)
@@ -76,7 +76,7 @@ def _carry_out(deed: Deed, order: Order, chosen: Chosen) -> int:
 
     done = 0
     try:
-        for settled in carry_out(order.db, deed.command, chosen, clock=utc_now):
+        for settled in carry_out(order.place, deed.command, chosen, clock=utc_now):
             done += settled
     except BaseException:
         # The slices before are settled, whatever ends this one.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from msgspec import structs
 
 from dtm.core.lifecycle import State
-from dtm.storage.lock import Holder
 from dtm.storage.statistics import ClientFigures, Statistics
 
 from .clock import exact, seconds
 from .documents import Document
-from .overview import STATES, Overview
+from .overview import STATES, Overview, Running
 
 
 def document(overview: Overview) -> Document:
@@ -20,7 +20,7 @@ def document(overview: Overview) -> Document:
     figures = overview.figures
     return {
         "at": exact(figures.at),
-        "db": str(overview.db),
+        "db": str(overview.place) if isinstance(overview.place, Path) else None,
         "server": _server(overview.server),
         "kinds": [{"kind": kind, **_in_states(counts)} for kind, counts in overview.by_kind.items()],
         "total": _in_states(overview.totals),
@@ -34,9 +34,10 @@ def document(overview: Overview) -> Document:
     }
 
 
-def _server(server: Holder | None) -> Document | None:
-    # Never the record whole: it holds the secret.
-    return None if server is None else {"host": server.host, "port": server.port, "pid": server.pid}
+def _server(server: Running | None) -> Document | None:
+    if server is None:
+        return None
+    return {"host": server.address.host, "port": server.address.port, "pid": server.pid}
 
 
 def _in_states(counts: Counter[str]) -> dict[str, int]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from dtm.core.escapes import escaped
 from dtm.core.lifecycle import State
 from dtm.storage.clients import MAX_NAMED
 from dtm.storage.statistics import ClientFigures, Statistics, Throughput
 
 from .clock import age, plain, with_age
-from .overview import STATES, Overview
-from .remote import address_of
+from .overview import STATES, Overview, Running
 from .tables import facts, table
-from .wording import counted, escaped, shortened, some
+from .wording import counted, shortened, some
 
 _STATUSES = ("idle", "busy", "dead")
 # A cell names a few of a client's tasks; JSON names them all.
@@ -31,8 +31,8 @@ def text(overview: Overview) -> str:
 
 def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     figures, server = overview.figures, overview.server
-    yield "Store", escaped(str(overview.db))
-    yield "Server", "stopped" if server is None else f"running at {address_of(server)} (pid {server.pid})"
+    yield "Store", escaped(str(overview.place))
+    yield "Server", "stopped" if server is None else _running(server)
     yield "At", plain(figures.at)
     yield "Oldest waiting", _oldest(figures)
     yield "Next due", with_age(figures.next_due_at, figures.at)
@@ -41,6 +41,10 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "Dead letters", f"{figures.in_state(State.DEAD):,}"
     if figures.log_lag:
         yield "Dead-letter log", f"{counted(figures.log_lag, 'line')} behind when its place was last noted"
+
+
+def _running(server: Running) -> str:
+    return f"running at {server.address}" + ("" if server.pid is None else f" (pid {server.pid})")
 
 
 def _oldest(figures: Statistics) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -15,6 +14,7 @@ from dtm.storage.batch import Clear, Reprocess, Selection
 
 from .clock import Clock
 from .gateway import changing, reading, settle
+from .place import Place
 from .remote import ANSWER_TIMEOUT_S
 
 # So many of the chosen are named, so that a person can see that they are the right ones.
@@ -37,10 +37,10 @@ class Chosen:
     not_found: list[int]
 
 
-def choose(path: Path, selection: Selection) -> Chosen:
+def choose(place: Place, selection: Selection) -> Chosen:
     """Count what `selection` means now, and bind it to that."""
     ids = selection.ids or ()
-    with reading(path) as reader:
+    with reading(place) as reader:
         count, newest = reader.count_dead_letters(selection)
         bound = replace(selection, through=newest)
         tasks = reader.dead_tasks(bound, limit=max(len(ids), NAMED))
@@ -49,7 +49,7 @@ def choose(path: Path, selection: Selection) -> Chosen:
 
 
 def carry_out(
-    path: Path,
+    place: Place,
     command: type[Reprocess | Clear],
     chosen: Chosen,
     *,
@@ -58,5 +58,5 @@ def carry_out(
     slice_size: int = SLICE,
 ) -> Iterator[int]:
     """Settle what was chosen, and tell after each slice how many letters it settled."""
-    with changing(path, clock=clock, timeout_s=timeout_s) as way:
+    with changing(place, clock=clock, timeout_s=timeout_s) as way:
         yield from settle(way, command, chosen.selection, slice_size=slice_size)

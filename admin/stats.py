@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
 from dtm.cli.options import DURATION
 
 from .options import Output, store_options
+from .place import Place
 
 # Faster would be a load on the store and a flicker to the eye.
 _SHORTEST_INTERVAL_S = 0.1
@@ -27,20 +27,20 @@ _SHORTEST_INTERVAL_S = 0.1
     flag_value="2s",
     help="Show it again at this interval (2s if none is given), until Ctrl-C. With -o json each is one line.",
 )
-def stats(db: Path, output: Output, interval_s: float | None) -> int:
+def stats(place: Place, output: Output, interval_s: float | None) -> int:
     """Show tasks, clients, retries, dead letters and throughput."""
     if interval_s is None:
-        click.echo(_drawing(db, output, in_one_line=False)())
+        click.echo(_drawing(place, output, in_one_line=False)())
         return 0
     if interval_s < _SHORTEST_INTERVAL_S:
         raise click.BadParameter(f"wanted at least 100ms, found {interval_s:g}s", param_hint="'--watch'")
     from .watch import repeat
 
     redraws = output == "table" and sys.stdout.isatty()
-    return repeat(_drawing(db, output, in_one_line=True), interval_s=interval_s, redraws=redraws)
+    return repeat(_drawing(place, output, in_one_line=True), interval_s=interval_s, redraws=redraws)
 
 
-def _drawing(db: Path, output: Output, *, in_one_line: bool) -> Callable[[], str]:
+def _drawing(place: Place, output: Output, *, in_one_line: bool) -> Callable[[], str]:
     from . import documents, overview_document, overview_text
     from .clock import utc_now
     from .overview import read
@@ -48,7 +48,7 @@ def _drawing(db: Path, output: Output, *, in_one_line: bool) -> Callable[[], str
     write = documents.line if in_one_line else documents.page
 
     def draw() -> str:
-        overview = read(db, utc_now())
+        overview = read(place, utc_now())
         if output == "json":
             return write(overview_document.document(overview))
         # What follows in a watch stands apart.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from msgspec import structs
 
@@ -14,6 +13,7 @@ from dtm.storage.reader import TaskRow
 from .clock import exact, seconds, with_age
 from .documents import Document, embedded
 from .gateway import reading
+from .place import Place
 from .tables import table
 from .wording import shortened
 
@@ -26,9 +26,9 @@ class Found:
     has_more: bool
 
 
-def read(db: Path, *, state: str | None, kind: str | None, limit: int) -> Found:
+def read(place: Place, *, state: str | None, kind: str | None, limit: int) -> Found:
     """Read the newest tasks that match."""
-    with reading(db) as reader:
+    with reading(place) as reader:
         tasks = reader.newest_tasks(state=state, kind=kind, limit=limit + 1)
     return Found(tasks[:limit], len(tasks) > limit)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from dtm.core.lifecycle import State
@@ -11,6 +9,7 @@ from dtm.core.lifecycle import State
 from . import documents
 from .clock import utc_now
 from .options import SOUGHT_TEXT, TASK_ID, Output, limit_option, store_options
+from .place import Place
 
 _STATES = [state.value for state in State if state is not State.CLEARED]
 
@@ -25,11 +24,11 @@ def tasks() -> None:
 @click.option("--state", type=click.Choice(_STATES), help="Only tasks in this state.")
 @click.option("--kind", type=SOUGHT_TEXT, help="Only tasks of this kind.")
 @limit_option
-def list_(db: Path, output: Output, state: str | None, kind: str | None, limit: int) -> None:
+def list_(place: Place, output: Output, state: str | None, kind: str | None, limit: int) -> None:
     """List tasks, the newest first."""
     from . import task_rows
 
-    found = task_rows.read(db, state=state, kind=kind, limit=limit)
+    found = task_rows.read(place, state=state, kind=kind, limit=limit)
     if output == "json":
         click.echo(documents.page({"tasks": [task_rows.document(task) for task in found.tasks]}))
     else:
@@ -41,9 +40,9 @@ def list_(db: Path, output: Output, state: str | None, kind: str | None, limit: 
 @tasks.command
 @store_options
 @click.argument("task_id", metavar="ID", type=TASK_ID)
-def show(db: Path, output: Output, task_id: int) -> None:
+def show(place: Place, output: Output, task_id: int) -> None:
     """Show one task with its attempts, their errors, and what became of it."""
     from . import history
 
-    found = history.read(db, task_id)
+    found = history.read(place, task_id)
     click.echo(documents.page(history.document(found)) if output == "json" else history.text(found, utc_now()))

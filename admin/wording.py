@@ -1,20 +1,12 @@
-"""Words for people, and strangers' words made harmless.
-
-Payloads, errors and names come from clients: what steers a terminal in them is written as an escape.
-"""
+"""Words for people, cut to where they stand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dtm.core.escapes import escaped
+
 SHORT = 60
-
-
-def escaped(text: str) -> str:
-    """Write everything that a terminal would not print as an escape; the result is one line."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def shortened(text: str | None, most: int = SHORT) -> str:

@@ -6,13 +6,14 @@ import sys
 
 import click
 
-from dtm.cli.options import DefaultGroup, run_cli, version_option
+from dtm.cli.options import EXIT_USAGE, DefaultGroup, run_cli, version_option
 from dtm.cli.results import result
 from dtm.cli.submit import submit
 from dtm.cli.work import work
 from dtm.client.link import Unreachable
+from dtm.security.errors import Misconfigured
 
-EXIT_UNREACHABLE = 3
+EXIT_CODES = {Unreachable: 3, Misconfigured: EXIT_USAGE}
 
 
 @click.group(cls=DefaultGroup, default_command="work")
@@ -35,7 +36,7 @@ client.add_command(result)
 
 def main() -> None:
     """Run dtm-client; the console script's entry."""
-    sys.exit(run_cli(client, exit_codes={Unreachable: EXIT_UNREACHABLE}))
+    sys.exit(run_cli(client, exit_codes=EXIT_CODES))
 
 
 if __name__ == "__main__":

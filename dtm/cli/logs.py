@@ -5,6 +5,7 @@ Knows no events: whoever logs names them.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -12,7 +13,9 @@ from collections.abc import Iterator
 from typing import Literal, TextIO, get_args
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from dtm.core.escapes import escaped
 
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -68,12 +71,11 @@ def _preparations() -> Iterator[Processor]:
 
 def _for_people(stream: TextIO) -> Iterator[Processor]:
     yield _escape_controls
-    exceptions = structlog.dev.plain_traceback
     if stream.isatty() and not os.environ.get("NO_COLOR"):
         # Colours on, except on a Windows without colorama.
-        yield structlog.dev.ConsoleRenderer(sort_keys=False, exception_formatter=exceptions)
+        yield structlog.dev.ConsoleRenderer(sort_keys=False, exception_formatter=_plain_traceback)
     else:
-        yield structlog.dev.ConsoleRenderer(sort_keys=False, exception_formatter=exceptions, colors=False)
+        yield structlog.dev.ConsoleRenderer(sort_keys=False, exception_formatter=_plain_traceback, colors=False)
 
 
 def _for_machines() -> Iterator[Processor]:
@@ -87,12 +89,23 @@ def _order_keys(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {**{key: event[key] for key in _FIRST_KEYS if key in event}, **event}
 
 
+class _Shown(str):
+    """A text that is escaped already: where the renderer quotes it, nothing is escaped again."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        quote = '"' if "'" in self and '"' not in self else "'"
+        return f"{quote}{self}{quote}"
+
+
 def _escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Write control characters as escapes: a client's name must not repaint the operator's terminal."""
-    return {key: _escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+    return {key: _Shown(escaped(value)) if isinstance(value, str) else value for key, value in event.items()}
 
 
-def _escaped(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+def _plain_traceback(output: TextIO, failure: ExcInfo) -> None:
+    """Write a traceback line by line, escaped: the message of an exception may quote a stranger."""
+    whole = io.StringIO()
+    structlog.dev.plain_traceback(whole, failure)
+    output.write("\n".join(map(escaped, whole.getvalue().split("\n"))))

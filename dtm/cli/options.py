@@ -6,8 +6,9 @@ Knows no command, and imports nothing that logs: that is slow, and dtm-admin has
 from __future__ import annotations
 
 from dtm.cli.config import config_option
+from dtm.cli.credentials import CredentialFiles, credential_options, take_files
 from dtm.cli.groups import DefaultGroup
-from dtm.cli.program import run_cli, version_option
+from dtm.cli.program import EXIT_USAGE, run_cli, version_option
 from dtm.cli.setting import SectionedCommand, Setting, setting
 from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, SIZE, Address
 
@@ -15,13 +16,17 @@ __all__ = [
     "ADDRESS",
     "DURATION",
     "DURATION_RANGE",
+    "EXIT_USAGE",
     "SIZE",
     "Address",
+    "CredentialFiles",
     "DefaultGroup",
     "SectionedCommand",
     "Setting",
     "config_option",
+    "credential_options",
     "run_cli",
     "setting",
+    "take_files",
     "version_option",
 ]

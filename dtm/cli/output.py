@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from typing import Literal
 
@@ -11,15 +9,13 @@ import click
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from dtm.core.lifecycle import ENDED, State
+from dtm.core.escapes import breaks, escaped, json_escaped, steers
+from dtm.core.lifecycle import State
 from dtm.protocol.messages import Failure, TaskFinished
 
 OutputFormat = Literal["text", "json"]
 MISSING = "missing"
 EXIT_NOT_FOUND = 4
-
-# Control characters but the tab, and Unicode's own line ends.
-_BREAKS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class _Line(Struct, frozen=True):
@@ -39,7 +35,7 @@ class TroubleOnce:
 
     def __call__(self, reason: str) -> None:
         if reason != self._told:
-            click.echo(f"{reason}; trying again", err=True)
+            _complain(f"{reason}; trying again")
         self._told = reason
 
 
@@ -48,6 +44,8 @@ class Printer:
 
     def __init__(self, output: OutputFormat) -> None:
         self._output = output
+        # A terminal shows a person what there is; a program gets the text, if one line can hold it.
+        self._is_odd = steers if sys.stdout.isatty() else breaks
         self.died = 0
         self.missing = 0
         self.unfinished = 0
@@ -60,12 +58,10 @@ class Printer:
     def finished(self, end: TaskFinished) -> None:
         """Print how a task has ended, or stands."""
         if self._output == "json":
-            _print(msgspec.json.encode(_line(end)).decode())
-        elif end.state == State.COMPLETED:
-            _print(_bare(end.value))
-        elif end.state in ENDED:
-            # Its line stays, so that lines and tasks still pair.
-            _print("")
+            _print(json_escaped(msgspec.json.encode(_line(end)).decode()))
+        else:
+            # A task without a result keeps its line, so that lines and tasks still pair.
+            _print(self._bare(end.value) if end.state == State.COMPLETED else "")
         self._judge(end)
 
     def unreadable(self, reason: str) -> None:
@@ -81,6 +77,14 @@ class Printer:
     def exit_code(self) -> int:
         """0 if every task is completed, 4 if one does not exist, else 1."""
         return EXIT_NOT_FOUND if self.missing else int(bool(self.died or self.unfinished or self.unread))
+
+    def _bare(self, value: Raw | UnsetType) -> str:
+        text = "null" if value is UNSET else bytes(value).decode()
+        if text.startswith('"'):
+            content = msgspec.json.decode(text, type=str)
+            if not self._is_odd(content):
+                return content
+        return json_escaped(text)
 
     def _judge(self, end: TaskFinished) -> None:
         if end.state == State.COMPLETED:
@@ -101,20 +105,10 @@ def _line(end: TaskFinished) -> _Line:
     return _Line(end.task_id, end.state, value, None if end.error is UNSET else end.error)
 
 
-def _bare(value: Raw | UnsetType) -> str:
-    text = "" if value is UNSET else bytes(value).decode()
-    return _in_one_line(msgspec.json.decode(text, type=str)) if text.startswith('"') else text
-
-
 def _reason(error: Failure | UnsetType) -> str:
     if error is UNSET:
         return "no reason is known"
-    return _in_one_line(f"{error.type}: {error.message}" if error.message else error.type)
-
-
-def _in_one_line(text: str) -> str:
-    """Write a text that would break its line, or command the terminal, as JSON."""
-    return json.dumps(text) if _BREAKS.search(text) else text
+    return f"{error.type}: {error.message}" if error.message else error.type
 
 
 def _print(line: str) -> None:
@@ -122,4 +116,4 @@ def _print(line: str) -> None:
 
 
 def _complain(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(escaped(line), err=True)

@@ -6,6 +6,7 @@ Knows no command: it runs the one it is given.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import platform
 import sqlite3
@@ -17,9 +18,11 @@ from typing import Any, TypeVar
 import click
 
 from dtm.core.errors import DtmError
+from dtm.core.escapes import escaped
 
 DISTRIBUTION = "durable-task-manager"
 EXIT_FAILURE = 1
+EXIT_USAGE = 2
 _OUTPUT_FAILURES = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 # What a shell reports for a program that Ctrl-C ended: 128 + SIGINT.
 EXIT_INTERRUPTED = 130
@@ -76,7 +79,7 @@ def _version() -> str:
 def _explain(error: BaseException, exit_codes: Mapping[type[DtmError], int]) -> int:
     match _unwrapped(error):
         case click.ClickException() as refusal:
-            refusal.show()
+            _show(refusal)
             return refusal.exit_code
         case click.Abort() | KeyboardInterrupt():
             click.echo("Interrupted.", err=True)
@@ -89,10 +92,17 @@ def _explain(error: BaseException, exit_codes: Mapping[type[DtmError], int]) -> 
             _forget_stdout()
             return EXIT_FAILURE
         case DtmError() as refusal:
-            click.echo(f"Error: {refusal}", err=True)
+            click.echo(f"Error: {escaped(str(refusal))}", err=True)
             return next((exit_codes[kind] for kind in type(refusal).__mro__ if kind in exit_codes), EXIT_FAILURE)
         case _:
             raise error
+
+
+def _show(refusal: click.ClickException) -> None:
+    """Let click explain wrong usage, and escape what it quotes; its own lines stay lines."""
+    shown = io.StringIO()
+    refusal.show(shown)
+    click.echo("\n".join(map(escaped, shown.getvalue().split("\n"))), nl=False, err=True)
 
 
 def _unwrapped(error: BaseException) -> BaseException:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import click
-from anyio import connect_tcp
 
+from dtm.cli.credentials import credential_options, take_files
 from dtm.cli.loop import run
 from dtm.cli.options import Address, config_option
 from dtm.cli.output import MISSING, OutputFormat, Printer, TroubleOnce
 from dtm.cli.remote import output_option, server_option
+from dtm.client.dial import dial
+from dtm.client.link import Connect
 from dtm.client.producer import Producer
 from dtm.protocol.messages import TaskFinished
 
@@ -22,21 +25,24 @@ _ID = click.IntRange(0, 2**63 - 1)
 @click.argument("ids", metavar="ID...", type=_ID, nargs=-1, required=True)
 @config_option
 @server_option
+@credential_options
 @click.option("--wait", is_flag=True, help="Wait for those that have not ended.")
 @output_option
-def result(*, ids: Sequence[int], server: Address, wait: bool, output: OutputFormat) -> int:
-    """Print the results of tasks, one line each, in the order of the IDs.
+def result(*, ids: Sequence[int], server: Address, wait: bool, output: OutputFormat, **files: Any) -> int:
+    """Print the results of tasks, one line each, in the order of the IDs; an empty one where there is no result.
 
-    Exits with 1 if one has died or not ended, with 4 if one does not exist; the reasons are on standard error.
+    An ID given twice counts once. Exits with 1 if one has died or not ended, with 4 if one does not exist; the reasons
+    are on standard error.
     """
     printer = Printer(output)
-    run(lambda: _print(list(dict.fromkeys(ids)), server, printer, wait=wait))
+    connect = dial(take_files(files).read())
+    run(lambda: _print(list(dict.fromkeys(ids)), server, connect, printer, wait=wait))
     return printer.exit_code
 
 
-async def _print(ids: list[int], server: Address, printer: Printer, *, wait: bool) -> None:
+async def _print(ids: list[int], server: Address, connect: Connect, printer: Printer, *, wait: bool) -> None:
     async with Producer.open(
-        server.host, server.port, connect=connect_tcp, chance=random.Random(), on_trouble=TroubleOnce()
+        server.host, server.port, connect=connect, chance=random.Random(), on_trouble=TroubleOnce()
     ) as producer:
         statuses = await producer.query(ids, follow=wait)
         for task_id, status in zip(ids, statuses, strict=True):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import structlog
+from msgspec import structs
 
 from dtm.cli.limits import limit_options, take_limits
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
@@ -15,17 +17,25 @@ from dtm.cli.loop import collect_rarely, run
 from dtm.cli.options import (
     DURATION,
     DURATION_RANGE,
+    EXIT_USAGE,
     SectionedCommand,
     config_option,
     run_cli,
     setting,
     version_option,
 )
+from dtm.cli.security import security_options
 from dtm.cli.signals import on_hangup, stop_events
 from dtm.core.durations import format_duration
+from dtm.security.errors import Misconfigured
 from dtm.server.app import StopRequest, serve
+from dtm.server.descriptors import raise_limit
+from dtm.server.limits import Limits
 from dtm.server.machine import this_machine
+from dtm.server.protection import refuse_exposure
 from dtm.server.settings import BALANCES, Settings
+
+log = structlog.get_logger()
 
 _DEFAULT = Settings()
 _MAY_BE_ZERO = ("reconnect_grace_s", "shutdown_timeout_s")
@@ -99,6 +109,7 @@ def _backoff() -> str:
     "--log-format", type=click.Choice(LOG_FORMATS), default="console", help="For people, or one JSON object a line."
 )
 @setting("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="debug tells of every single task.")
+@security_options
 @limit_options
 @version_option
 def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None:
@@ -114,11 +125,12 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
       dtm-server --config dtm.toml --log-format json
     """
     configure_logging(log_format, log_level)
-    settings = Settings(limits=take_limits(values), **values)
+    settings = Settings(limits=_fitted(take_limits(values)), **values)
     if settings.heartbeat_timeout_s <= settings.heartbeat_interval_s:
         raise click.UsageError("wanted a --heartbeat-timeout longer than the --heartbeat-interval")
 
     async def main() -> None:
+        await refuse_exposure(settings)
         with stop_events() as (drain, now):
             stop = StopRequest(drain, now)
             with on_hangup(stop.rotate.ring):
@@ -128,9 +140,22 @@ def server(*, log_format: LogFormat, log_level: LogLevel, **values: Any) -> None
     run(main)
 
 
+def _fitted(limits: Limits) -> Limits:
+    """Lower the limit of connections to what the system allows: those beyond would find no descriptor and no answer."""
+    possible = raise_limit(limits.max_connections)
+    if possible < limits.max_connections:
+        log.warning(
+            "connections.limited",
+            wanted=limits.max_connections,
+            possible=possible,
+            why="this process may open no more files; raise its hard limit (ulimit -Hn, LimitNOFILE=)",
+        )
+    return structs.replace(limits, max_connections=possible)
+
+
 def main() -> None:
     """Run dtm-server; the console script's entry."""
-    sys.exit(run_cli(server))
+    sys.exit(run_cli(server, exit_codes={Misconfigured: EXIT_USAGE}))
 
 
 if __name__ == "__main__":

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-from anyio import BrokenResourceError, Event, connect_tcp, create_memory_object_stream, create_task_group
+from anyio import BrokenResourceError, Event, create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from dtm.cli.credentials import credential_options, take_files
 from dtm.cli.input import BadInput, Template, read_tasks
 from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option
 from dtm.cli.output import Printer, TroubleOnce
 from dtm.cli.progress import Progress
 from dtm.cli.remote import output_option, server_option
+from dtm.client.dial import dial
+from dtm.client.link import Connect
 from dtm.client.producer import Producer
 from dtm.protocol.messages import SubmittedTask
 
@@ -54,6 +57,7 @@ class _TakesNegatives(click.Command):
 @click.argument("payload", required=False)
 @config_option
 @server_option
+@credential_options
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Submit one task for each line of this file; - for standard input."
 )
@@ -92,10 +96,11 @@ def submit(**values: Any) -> int:
         max_retries=values["max_retries"],
     )
     printer = Printer(values["output"])
+    connect = dial(take_files(values).read())
     with ExitStack() as stack:
         is_one = file is None and payload != "-"
         tasks = _one(template, payload) if is_one else read_tasks(stack.enter_context(_opened(file)), template)
-        run(lambda: _Submission(tasks, printer, follow=values["wait"]).run(values["server"]))
+        run(lambda: _Submission(tasks, printer, follow=values["wait"]).run(values["server"], connect))
     return printer.exit_code
 
 
@@ -132,11 +137,11 @@ class _Submission:
         self._printer = printer
         self._follow = follow
 
-    async def run(self, server: Address) -> None:
+    async def run(self, server: Address, connect: Connect) -> None:
         """Submit all and, if wanted, wait for all."""
         trouble = TroubleOnce()
         async with Producer.open(
-            server.host, server.port, connect=connect_tcp, chance=random.Random(), on_trouble=trouble
+            server.host, server.port, connect=connect, chance=random.Random(), on_trouble=trouble
         ) as producer:
             parts_in, parts_out = create_memory_object_stream[_Part](MOST_PARTS)
             with Progress("Finished" if self._follow else "Submitted") as progress:

@@ -10,12 +10,14 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import click
 import structlog
-from anyio import Event, connect_tcp
+from anyio import Event
 from msgspec import Struct
 
+from dtm.cli.credentials import CredentialFiles, credential_options, take_files
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
 from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option, setting
@@ -23,11 +25,13 @@ from dtm.cli.processes import Supervisor
 from dtm.cli.remote import server_option
 from dtm.cli.signals import stop_events
 from dtm.client.builtin import BUILTIN, with_failures
+from dtm.client.dial import dial
 from dtm.client.handlers import Handlers, registry, select
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
 from dtm.core.durations import format_duration
+from dtm.security.credentials import Credentials
 
 log = structlog.get_logger()
 
@@ -56,6 +60,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """The command line of one worker process, or of several."""
 
     server: Address
+    credentials: CredentialFiles
     name: str | None
     kinds: str | None
     concurrency: int
@@ -72,6 +77,7 @@ class Options(Struct, frozen=True, kw_only=True):
 @click.command()
 @config_option
 @server_option
+@credential_options
 @setting("--name", metavar="TEXT", help="What the server calls this client; by default host and process.")
 @setting("--kinds", metavar="KIND,…", help=f"The kinds to run; by default all: {', '.join(BUILTIN)}.")
 @setting(
@@ -104,21 +110,23 @@ class Options(Struct, frozen=True, kw_only=True):
 @setting("--log-format", type=click.Choice(LOG_FORMATS), default="console", help="For people, or JSON lines.")
 @setting("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="How much to log.")
 @click.option("--until-eof", is_flag=True, hidden=True, help="Stop at the end of standard input.")
-def work(**values: object) -> int:
+def work(**values: Any) -> int:
     """Run tasks. This is what dtm-client does when no command is named.
 
     Ctrl-C or SIGTERM: take no more tasks, finish those that run, give the others back, say goodbye. A second one stops
     waiting; what still runs goes to another client without blame.
     """
-    options = Options(**values)  # type: ignore[arg-type]
+    options = Options(credentials=take_files(values), **values)
     if math.isnan(options.failure_rate):
         raise click.BadParameter("wanted a rate from 0 to 1, found nan", param_hint="--failure-rate")
     configure_logging(options.log_format, options.log_level)
-    handlers = _handlers(options)
-    return run(lambda: _work_in_processes(options) if options.processes > 1 else _work(options, handlers))
+    handlers, credentials = _handlers(options), options.credentials.read()
+    if options.processes > 1:
+        return run(lambda: _work_in_processes(options))
+    return run(lambda: _work(options, handlers, credentials))
 
 
-async def _work(options: Options, handlers: Handlers) -> int:
+async def _work(options: Options, handlers: Handlers, credentials: Credentials) -> int:
     settings = WorkerSettings(
         host=options.server.host,
         port=options.server.port,
@@ -130,7 +138,8 @@ async def _work(options: Options, handlers: Handlers) -> int:
     with stop_events() as (stop, now):
         if options.until_eof:
             _stop_at_end_of_input(stop)
-        worker = Worker(settings, handlers, prefetch, connect=connect_tcp, slots=threads, chance=random.Random())
+        connect = dial(credentials)
+        worker = Worker(settings, handlers, prefetch, connect=connect, slots=threads, chance=random.Random())
         unheard = await worker.run(stop, now)
     if unheard:
         log.warning("stopped", unfinished=unheard)
@@ -153,7 +162,7 @@ def _command(options: Options, name: str, number: int) -> Sequence[str]:
     kinds = () if options.kinds is None else ("--kinds", options.kinds)
     return (
         *(sys.executable, "-m", "dtm.cli.client", "work", "--until-eof"),
-        *("--server", str(options.server), "--name", name, *kinds),
+        *("--server", str(options.server), *options.credentials.words(), "--name", name, *kinds),
         *("--concurrency", str(options.concurrency), "--processes", "1"),
         *("--prefetch", "auto" if options.prefetch is None else str(options.prefetch)),
         *("--failure-rate", str(options.failure_rate), *seed),

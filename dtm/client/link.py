@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from ssl import SSLError
 
 import anyio
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, fail_after
@@ -27,7 +28,7 @@ _MAX_LINE = 2 * 1024 * 1024
 
 
 Connect = Callable[[str, int], Awaitable[ByteStream]]
-"""How a host and a port become a connection: `anyio.connect_tcp`, unless a test stands for the network."""
+"""How a host and a port become a connection: `dtm.client.dial`, unless a test stands for the network."""
 
 
 class Unreachable(DtmError):
@@ -52,6 +53,7 @@ class Link:
 
         Raises:
             Unreachable: nobody listens there, or not within the timeout.
+            NotAdmitted: somebody does, and one of the two refuses the other.
         """
         try:
             with fail_after(CONNECT_TIMEOUT_S):
@@ -72,7 +74,7 @@ class Link:
         try:
             with fail_after(SEND_TIMEOUT_S):
                 await self._stream.send(encode_all(messages))
-        except (BrokenResourceError, ClosedResourceError, TimeoutError) as error:
+        except (BrokenResourceError, ClosedResourceError, SSLError, TimeoutError) as error:
             # After a time-out a line may be half sent: nothing can follow it.
             raise LinkLost("the connection broke while sending") from error
 
@@ -86,7 +88,7 @@ class Link:
             data = await self._stream.receive(READ_SIZE)
             self.heard_s = anyio.current_time()
             return [decode_from_server(line) for line in self._lines.feed(data)]
-        except (EndOfStream, BrokenResourceError, ClosedResourceError) as error:
+        except (EndOfStream, BrokenResourceError, ClosedResourceError, SSLError) as error:
             raise LinkLost("the server closed the connection") from error
         except (BadLine, LineTooLong) as error:
             raise LinkLost(f"the server sent what is no message: {error}") from error

@@ -32,6 +32,8 @@ from dtm.protocol.messages import (
     TaskFinished,
     TaskStatus,
 )
+from dtm.security.errors import NotAdmitted
+from dtm.security.introduction import REFUSES_CLIENT
 
 BACKOFF = Backoff(0.1, 5.0)
 PING_INTERVAL_S = 10.0
@@ -86,6 +88,7 @@ class Producer:
 
         Raises:
             Unreachable: there is no server to begin with.
+            NotAdmitted: it refuses this client, or this client the server; also later.
         """
         producer = cls(host, port, connect=connect, chance=chance, on_trouble=on_trouble)
         link = await Link.open(host, port, connect)
@@ -225,6 +228,8 @@ class Producer:
                 self._note_end(message)
             case SubmitResponse() | QueryResponse():
                 self._answer(message.ref, message)
+            case Error(code=code) if code in REFUSES_CLIENT:
+                raise NotAdmitted(f"the server refused this client: {message.message} ({code})")
             case Error() if message.ref is not UNSET:
                 # A server that is shutting down took nothing; the next one is asked again.
                 if message.code != ErrorCode.SHUTTING_DOWN:

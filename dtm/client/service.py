@@ -15,7 +15,10 @@ from dtm.client.link import Link, LinkLost
 from dtm.client.outgoing import Outgoing, ping_forever
 from dtm.client.workload import Workload
 from dtm.protocol import messages
+from dtm.protocol.codec import ErrorCode
 from dtm.protocol.messages import ClientMessage, ServerMessage
+from dtm.security.errors import NotAdmitted
+from dtm.security.introduction import REFUSES_CLIENT
 
 REGISTER_TIMEOUT_S = 10.0
 GOODBYE_TIMEOUT_S = 2.0
@@ -53,19 +56,22 @@ class Service:
         """Register and serve.
 
         Raises:
-            LinkLost: always, once the connection is gone.
+            LinkLost: once the connection is gone.
+            NotAdmitted: the server does not take this client for a worker.
         """
-        reason = ""
+        end: LinkLost | NotAdmitted = LinkLost("the connection broke")
         try:
             async with create_task_group() as group:
                 group.start_soon(self._outgoing.send_over, self._link)
                 group.start_soon(self._register)
                 await self._read_forever()
         except* LinkLost as lost:
-            reason = str(lost.exceptions[0])
+            end = LinkLost(str(lost.exceptions[0]))
+        except* NotAdmitted as refused:
+            end = NotAdmitted(str(refused.exceptions[0]))
         finally:
             await self._link.close()
-        raise LinkLost(reason)
+        raise end
 
     async def _register(self) -> None:
         workload = self._workload
@@ -115,6 +121,8 @@ class Service:
         self._welcomed.set()
 
     def _complain(self, code: str, reason: str) -> None:
+        if self._welcome is None and (code in REFUSES_CLIENT or code == ErrorCode.FORBIDDEN):
+            raise NotAdmitted(f"the server refused this client: {reason} ({code})")
         if self._welcome is None:
             raise LinkLost(f"the server refused the registration: {reason} ({code})")
         log.error("server.error", code=code, reason=reason)

@@ -24,6 +24,7 @@ from dtm.client.slots import Slots
 from dtm.client.workload import Workload
 from dtm.core.backoff import Backoff
 from dtm.protocol.messages import ClientMessage
+from dtm.security.errors import NotAdmitted
 
 STALL_CHECK_S = 0.25
 BACKOFF = Backoff(0.1, 5.0)
@@ -61,6 +62,8 @@ class Worker:
         self._instance = f"{chance.getrandbits(128):032x}"
         self._service: Service | None = None
         self._failures = 0
+        # Whoever was let in once waits for better times: his token may be put back, his tasks may run on.
+        self._was_admitted = False
         self._done = Event()
         loop = asyncio.get_running_loop()
         self._workload = Workload(
@@ -75,6 +78,9 @@ class Worker:
 
         Returns:
             How many tasks had begun whose results the server has not acknowledged. They will run again.
+
+        Raises:
+            ExceptionGroup: of `NotAdmitted`, if this worker and the server refuse each other from the beginning.
         """
         async with create_task_group() as group:
             group.start_soon(self._harvest_forever)
@@ -120,8 +126,10 @@ class Worker:
                     link, self._workload, self._forget_failures, name=settings.name, instance=self._instance
                 )
                 await self._service.run()
-            except (Unreachable, LinkLost) as error:
+            except (Unreachable, LinkLost, NotAdmitted) as error:
                 self._service = None
+                if isinstance(error, NotAdmitted) and not self._was_admitted:
+                    raise
                 self._failures += 1
                 pause_s = BACKOFF.delay_s(self._failures, self._chance.random())
                 log.warning("disconnected", reason=str(error), retry_in_s=round(pause_s, 2))
@@ -136,6 +144,7 @@ class Worker:
 
     def _forget_failures(self) -> None:
         self._failures = 0
+        self._was_admitted = True
 
 
 def _call(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ FIRST_BYTES = b'{"seq":'
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CRC_FIELD = ',"crc":"'
+_END = '","crc":"01234567"}'
 
 
 def render(seq: int, at: int, event: str, fields: Mapping[str, object], *, prev: str) -> str:
@@ -37,10 +38,20 @@ def digest(line: str) -> str:
     return hashlib.sha256(line.encode("ascii")).hexdigest()
 
 
+def is_whole(line: bytes) -> bool:
+    """Say whether a line is as it was written, by its CRC."""
+    body, mark, tail = line.rpartition(_CRC_FIELD.encode("ascii"))
+    return bool(mark) and tail == b'%08x"}' % zlib.crc32(body)
+
+
+def prev_of(line: bytes) -> str:
+    """Give what a whole line names as its predecessor: the last field before the CRC."""
+    return line[-len(_END) - len(FIRST_PREV) : -len(_END)].decode("ascii")
+
+
 def seq_of(line: bytes) -> int | None:
     """Give the number of a whole line, and None for one that is torn or was changed."""
-    body, mark, tail = line.rpartition(_CRC_FIELD.encode("ascii"))
-    if not mark or tail != b'%08x"}' % zlib.crc32(body):
+    if not is_whole(line):
         return None
     try:
         seq = json.loads(line)["seq"]

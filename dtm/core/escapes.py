@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import re
 
-# As in JSON texts: C0, DEL and C1, the ends of lines that only Unicode knows, and what turns the direction of writing.
-_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 but the tab, DEL and C1, and the ends of lines that only Unicode knows.
+_BREAKS = "\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029"
+# What turns the direction of writing, so that a text can look like another one.
+_TURNS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_BREAKING = re.compile(f"[{_BREAKS}]")
+_STEERING = re.compile(f"[{_BREAKS}{_TURNS}]")
 # Bytes that are no UTF-8, as Python's `surrogateescape` keeps them.
 _STRAY_BYTES = re.compile("[\udc80-\udcff]")
 
@@ -27,14 +31,20 @@ def quoted(data: bytes, most: int) -> str:
     return f"'{escaped(shown)}'{'…' if len(data) > most else ''}"
 
 
+def breaks(text: str) -> bool:
+    """Say whether `text` would break its line or command a terminal."""
+    return _BREAKING.search(text) is not None
+
+
 def steers(text: str) -> bool:
-    """Say whether `text` would break its line or command the terminal."""
+    """Say whether `text` would do that, or show a person something else than it holds."""
     return _STEERING.search(text) is not None
 
 
 def json_escaped(text: str) -> str:
     """Write the JSON text `text` so that it is one line and harmless, and still the same value.
 
-    In valid JSON on one line such characters stand in texts only, where an escape means the same.
+    In JSON such a character stands in a text, where an escape means the same, or is the end of a line between two
+    values, where a blank does.
     """
-    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _STEERING.sub(lambda found: " " if found[0] in "\r\n" else f"\\u{ord(found[0]):04x}", text)

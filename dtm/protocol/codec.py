@@ -39,6 +39,8 @@ class ErrorCode(StrEnum):
     OVERLOADED = "overloaded"
     TOO_MANY_CONNECTIONS = "too-many-connections"
     TOO_SLOW = "too-slow"
+    TLS_REQUIRED = "tls-required"
+    UNAUTHENTICATED = "unauthenticated"
     SHUTTING_DOWN = "shutting-down"
     FORBIDDEN = "forbidden"
     UNKNOWN_COMMAND = "unknown-command"

@@ -13,6 +13,9 @@ MAX_LINE = 1024 * 1024
 AROUND_VALUE = 64 * 1024
 MAX_VALUE = MAX_LINE - AROUND_VALUE
 
+MAX_ANSWER = 8 * 1024 * 1024
+"""The longest `AdminResponse`: a task with its payload, its result and its error may be a row of it."""
+
 
 class LineTooLong(ValueError):
     """The peer sent more than a line may hold; what follows cannot be understood any more."""
@@ -22,7 +25,7 @@ class LineBuffer:
     """Collects bytes and gives the whole lines among them, without their ends."""
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
-        self._max = max_line
+        self.max_line = max_line
         self._rest: list[bytes] = []
         self._rest_size = 0
 
@@ -41,7 +44,7 @@ class LineBuffer:
                 yield self._checked(line)
         self._rest.append(head)
         self._rest_size += len(head)
-        if self._rest_size > self._max:
+        if self._rest_size > self.max_line:
             raise self._too_long()
 
     @property
@@ -50,9 +53,9 @@ class LineBuffer:
         return self._rest_size > 0
 
     def _checked(self, line: bytes) -> bytes:
-        if len(line) > self._max:
+        if len(line) > self.max_line:
             raise self._too_long()
         return line
 
     def _too_long(self) -> LineTooLong:
-        return LineTooLong(f"a line may hold {self._max:,} bytes; this one is longer")
+        return LineTooLong(f"a line may hold {self.max_line:,} bytes; this one is longer")

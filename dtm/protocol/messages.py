@@ -25,6 +25,8 @@ MAX_TASKS = 10_000
 """Tasks of one `Submit`."""
 
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
+# Thirty-two bytes in hexadecimal digits: a nonce or a proof.
+Hex32 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 # Plain, since it goes back as it came: nothing nested so deep that it could be read and not be written.
 Timestamp = Int64 | float | str | None
 
@@ -42,6 +44,18 @@ class Failure(Struct, frozen=True):
 
 
 # --- from client -----------------------------------------------------------------------------------------------
+
+
+class Authenticate(Message, frozen=True):
+    """I know a token, and want to see that you do; this is my fresh nonce."""
+
+    nonce: Hex32
+
+
+class Proof(Message, frozen=True):
+    """My answer to your challenge."""
+
+    proof: Hex32
 
 
 class Register(Message, frozen=True):
@@ -117,10 +131,9 @@ class Query(Message, frozen=True):
 
 
 class Admin(Message, frozen=True):
-    """An operator's command; `secret` proves the right to give it."""
+    """An operator's command."""
 
     ref: Int64
-    secret: str
     command: str
     args: Raw = Raw(b"{}")
 
@@ -129,9 +142,24 @@ class Goodbye(Message, frozen=True):
     """I leave on purpose: what I hold goes back without blame."""
 
 
-ClientMessage = Register | Submit | Result | Release | Capacity | PingRequest | Query | Admin | Goodbye
+ClientMessage = (
+    Authenticate | Proof | Register | Submit | Result | Release | Capacity | PingRequest | Query | Admin | Goodbye
+)
 
 # --- from server -----------------------------------------------------------------------------------------------
+
+
+class Challenge(Message, frozen=True):
+    """Prove it with this, my fresh nonce."""
+
+    nonce: Hex32
+
+
+class Authenticated(Message, frozen=True):
+    """You have proved it, and may act in these roles; this proves that I know the token as well."""
+
+    roles: list[str]
+    proof: Hex32
 
 
 class RegisterResponse(Message, frozen=True):
@@ -235,7 +263,9 @@ class Error(Message, frozen=True, omit_defaults=True):
 
 
 ServerMessage = (
-    RegisterResponse
+    Challenge
+    | Authenticated
+    | RegisterResponse
     | SubmitResponse
     | Task
     | ResultResponse

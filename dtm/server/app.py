@@ -7,7 +7,7 @@ import random
 import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -23,18 +23,23 @@ from dtm.core.backoff import Backoff
 from dtm.core.balance import Balance, LeastLoaded, Random, RoundRobin
 from dtm.protocol.messages import ShuttingDown
 from dtm.server import monitor
+from dtm.server.admission import Access
 from dtm.server.audit_log import AuditLog
 from dtm.server.bell import Bell
 from dtm.server.committer import Committer
 from dtm.server.connection import Connection
 from dtm.server.delivery import Delivery
 from dtm.server.demo import produce
+from dtm.server.disk import Disk
+from dtm.server.gate import Gate
 from dtm.server.hub import Hub
 from dtm.server.listener import Listener, accept_forever, port_of
 from dtm.server.lookup import Lookup
 from dtm.server.machine import Machine
 from dtm.server.projector import Projector
+from dtm.server.protection import access_of
 from dtm.server.roster import Roster
+from dtm.server.secure import secured
 from dtm.server.settings import Settings
 from dtm.server.watchers import Watchers
 from dtm.storage.batch import Why
@@ -62,6 +67,13 @@ class StopRequest(Struct, frozen=True):
     rotate: Bell = msgspec.field(default_factory=Bell)
 
 
+class Readers(Struct, frozen=True):
+    """The store, open for looking on: for clients, and for operators, whose long looks keep nobody else waiting."""
+
+    clients: Reader
+    operators: Reader
+
+
 async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None:
     """Run a server on `machine` until `stop` asks for its end and everything is on disk.
 
@@ -69,6 +81,8 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
         DtmError: it cannot start, with the reason and what to do.
         ExceptionGroup: a part of it failed (above all `StoreFailed`); it has stopped answering.
     """
+    secret = secrets.token_hex(32)
+    access = access_of(settings, secret)
     with ExitStack() as stack:
         lock = StoreLock(settings.db)
         lock.acquire(wait_s=LOCK_WAIT_S)
@@ -79,18 +93,30 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
         )
         stack.callback(store.close)
         store.wait_for_lock(LOCK_TRY_S)
-        reader, log_reader = Reader.open(settings.db), Reader.open(settings.db)
-        stack.callback(reader.close)
-        stack.callback(log_reader.close)
+        reader, log_reader, operators_reader = (
+            stack.enter_context(closing(Reader.open(settings.db))) for _ in range(3)
+        )
+        readers = Readers(reader, operators_reader)
         file = AuditLog(settings.dead_letter_log)
         stack.callback(file.close)
         projector = Projector(log_reader, file, machine.in_thread)
         projector.start()
         log.info("database", path=str(settings.db), state=how, sqlite=sqlite3.sqlite_version)
+        disk = Disk(settings.db, lock.file, settings.dead_letter_log.parent, min_free=settings.limits.min_free_disk)
+        disk.look()
         listeners = await machine.listen(settings.host, settings.port)
-        server = Server(settings, machine, store=store, reader=reader, projector=projector)
+        server = Server(
+            settings,
+            machine,
+            access,
+            store=store,
+            readers=readers,
+            projector=projector,
+            disk=disk,
+        )
+        holder = Holder(os.getpid(), settings.host, port_of(listeners), secret, access.fingerprint)
         try:
-            await server.run(listeners, lock, stop)
+            await server.run(listeners, partial(lock.announce, holder), stop)
         finally:
             with CancelScope(shield=True):
                 for listener in listeners:
@@ -101,32 +127,42 @@ class Server:
     """The running parts of a server."""
 
     def __init__(
-        self, settings: Settings, machine: Machine, *, store: Store, reader: Reader, projector: Projector
+        self,
+        settings: Settings,
+        machine: Machine,
+        access: Access,
+        *,
+        store: Store,
+        readers: Readers,
+        projector: Projector,
+        disk: Disk,
     ) -> None:
         self._settings = settings
         self._machine = machine
+        self._access = access
         self._store = store
-        self._reader = reader
+        self._readers = readers
         self._projector = projector
+        self._disk = disk
         self._roster = Roster()
         self._watchers = Watchers()
+        self._gate = Gate(settings.limits)
         self._committer = Committer(
             store, self._roster, machine.clock, in_thread=machine.in_thread, limits=settings.limits
         )
         # In the order in which they came; a set would have another order in each run.
         self._connections: dict[Connection, None] = {}
 
-    async def run(self, listeners: Sequence[Listener], lock: StoreLock, stop: StopRequest) -> None:
-        """Serve `listeners` until told to stop. Whatever part fails ends all the others."""
+    async def run(self, listeners: Sequence[Listener], announce: Callable[[], None], stop: StopRequest) -> None:
+        """Serve `listeners` until told to stop; `announce` tells that they are served. Any part's failure ends all."""
         host, port = self._settings.host, port_of(listeners)
-        secret = secrets.token_hex(32)
-        for client_id in self._reader.present_clients():
+        for client_id in self._readers.clients.present_clients():
             # It was connected when the last server ended. It has this long to come back before it counts as dead.
             back_by_s = self._machine.clock.monotonic_s() + self._settings.heartbeat_timeout_s
             self._roster.expect_back(client_id, back_by_s, Why.NOT_BACK)
         self._committer.note_log_position(self._projector.position)
         async with create_task_group() as parts:
-            hub = self._hub(secret, parts)
+            hub = self._hub(parts)
             parts.start_soon(self._committer.run, Delivery(self._roster, self._watchers, self._projector.wake))
             parts.start_soon(self._projector.run, self._committer.note_log_position)
             parts.start_soon(_at_each_ring, stop.rotate, self._projector.rotate)
@@ -138,7 +174,7 @@ class Server:
                 async with create_task_group() as accepting:
                     for listener in listeners:
                         accepting.start_soon(accept_forever, listener, partial(self._connect, hub), connections)
-                    lock.announce(Holder(os.getpid(), host, port, secret))
+                    announce()
                     log.info("listening", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
                     _warn_of_old_sqlite()
                     await stop.drain.wait()
@@ -153,26 +189,39 @@ class Server:
         self._projector.catch_up()
         log.info("stopped")
 
-    def _hub(self, secret: str, parts: TaskGroup) -> Hub:
+    def _hub(self, parts: TaskGroup) -> Hub:
         return Hub(
             name=f"dtm {version('durable-task-manager')}",
-            secret=secret,
+            access=self._access,
             settings=self._settings,
+            gate=self._gate,
+            disk=self._disk,
             clock=self._machine.clock,
             roster=self._roster,
             watchers=self._watchers,
             committer=self._committer,
-            lookup=Lookup(self._reader, self._machine.in_thread),
+            lookup=Lookup(self._readers.clients, self._machine.in_thread),
+            inquiries=Lookup(self._readers.operators, self._machine.in_thread),
             background=partial(_start, parts),
         )
 
     async def _connect(self, hub: Hub, stream: ByteStream) -> None:
-        connection = Connection(stream, hub)
-        self._connections[connection] = None
-        try:
-            await connection.run()
-        finally:
-            del self._connections[connection]
+        # A connection that can talk is told why it is turned away; until then it is cut.
+        with CancelScope() as scope, self._gate.entered(lambda _: scope.cancel()) as place:
+            safe = await self._secured(stream)
+            if safe is None:
+                return
+            connection = Connection(safe, hub, place)
+            self._connections[connection] = None
+            try:
+                await connection.run()
+            finally:
+                self._connections.pop(connection)
+
+    async def _secured(self, stream: ByteStream) -> ByteStream | None:
+        if self._access.tls is None:
+            return stream
+        return await secured(stream, self._access.tls, deadline_s=self._settings.limits.first_message_deadline_s)
 
     async def _drain(self, hub: Hub, now: Event) -> None:
         """Give no more tasks out, let those that run finish, and take back the rest without blame."""

@@ -6,22 +6,27 @@ Knows nothing of what a message means; that is the session's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ssl import SSLError
 
 import anyio
 import structlog
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream
 
 from dtm.protocol import messages
 from dtm.protocol.codec import BadLine, ErrorCode, decode_from_client
 from dtm.protocol.framing import LineBuffer, LineTooLong
 from dtm.protocol.messages import Message
+from dtm.server.gate import Place
 from dtm.server.hub import Hub
 from dtm.server.outbox import Outbox, TooSlow
+from dtm.server.patience import Patience, TooLate
+from dtm.server.secure import address_of, has_certificate
 from dtm.server.session import Session
 
-READ_SIZE = 256 * 1024
 LAST_ANSWERS_S = 10.0
+STRANGERS_MAX_LINE = 4 * 1024
+"""Bytes of a line from somebody who has not shown that he may speak here: a handshake needs a hundred."""
 _PUTS_NOTHING = (messages.PingRequest, messages.Query)
 
 log = structlog.get_logger()
@@ -30,14 +35,19 @@ log = structlog.get_logger()
 class Connection:
     """A client's connection, from its first byte to its last."""
 
-    def __init__(self, stream: ByteStream, hub: Hub) -> None:
+    def __init__(self, stream: ByteStream, hub: Hub, place: Place) -> None:
         self._stream = stream
         self._hub = hub
-        self._address = _address(stream)
+        self._address = address_of(stream)
         self._outbox = Outbox(hub.committer.wake, hub.settings.limits)
         self._scope = anyio.CancelScope()
         self._listens = False
-        self._session = Session(hub, outlet=self, address=self._address)
+        self._place = place
+        place.turn_away = self._turn_away
+        self._patience = Patience(hub.settings.limits)
+        self._session = Session(
+            hub, place=place, outlet=self, address=self._address, has_certificate=has_certificate(stream)
+        )
 
     @property
     def is_full(self) -> bool:
@@ -84,27 +94,36 @@ class Connection:
             await self._outbox.write_to(self._stream)
         except TooSlow as error:
             self.cut(str(error))
-        except (BrokenResourceError, ClosedResourceError):
+        except (BrokenResourceError, ClosedResourceError, SSLError):
             pass  # the peer is gone; the session's end says so
 
     async def _read(self) -> None:
-        lines = LineBuffer(self._hub.settings.limits.max_line)
-        while not self._session.is_over and (data := await self._receive()):
-            self._session.heard()
-            try:
-                for line in lines.feed(data):
-                    await self._take(line)
-                    if self.is_full:
-                        await self._outbox.room()
-            except (LineTooLong, BadLine) as error:
-                self.send([_refusal(error)])
-                break
-            # Nobody listened meanwhile; it may have spoken.
-            self._session.heard()
+        lines = LineBuffer(self._longest_line)
+        try:
+            while not self._session.is_over and (data := await self._receive()):
+                self._session.heard()
+                ended = await self._take_all(lines, data)
+                self._patience.has_read(ended, has_rest=lines.has_rest)
+                # Nobody listened meanwhile; it may have spoken.
+                self._session.heard()
+        except (LineTooLong, BadLine, TooLate) as error:
+            self.send([self._refusal(error)])
         # A peer that has said everything may still want to hear what became of it.
         with anyio.move_on_after(LAST_ANSWERS_S):
             await self._session.answered()
         self._outbox.close()
+
+    async def _take_all(self, lines: LineBuffer, data: bytes) -> int:
+        ended = 0
+        for line in lines.feed(data):
+            ended += 1
+            await self._take(line)
+            lines.max_line = self._longest_line
+            if self.is_full:
+                await self._outbox.room()
+            if self._session.is_over:
+                break
+        return ended
 
     async def _take(self, line: bytes) -> None:
         if not line or line.isspace():
@@ -112,9 +131,9 @@ class Connection:
         try:
             message = decode_from_client(line)
         except BadLine as error:
-            if error.is_fatal:
+            if error.is_fatal or not self._session.is_known:
                 raise
-            self.send([_refusal(error)])
+            self.send([self._refusal(error)])
         else:
             await self._session.take(message)
             # Whoever fills the batch waits for the disk; whoever only pings or asks does not.
@@ -124,22 +143,26 @@ class Connection:
     async def _receive(self) -> bytes:
         self._listens = True
         try:
-            return await self._stream.receive(READ_SIZE)
-        except (EndOfStream, BrokenResourceError, ClosedResourceError):
+            return await self._patience.wait_for(self._stream, is_stranger=self._place.is_stranger)
+        except (EndOfStream, BrokenResourceError, ClosedResourceError, SSLError):
             return b""
         finally:
             self._listens = False
 
+    @property
+    def _longest_line(self) -> int:
+        return self._hub.settings.limits.max_line if self._session.is_known else STRANGERS_MAX_LINE
 
-def _refusal(error: LineTooLong | BadLine) -> messages.Error:
-    if isinstance(error, BadLine):
-        return messages.Error(error.code, str(error), error.ref)
-    return messages.Error(ErrorCode.LINE_TOO_LONG, str(error))
+    def _refusal(self, error: LineTooLong | BadLine | TooLate) -> messages.Error:
+        if isinstance(error, TooLate):
+            return messages.Error(ErrorCode.TOO_SLOW, str(error))
+        if not self._session.is_known:
+            return self._session.refuse_stranger()
+        if isinstance(error, BadLine):
+            return messages.Error(error.code, str(error), error.ref)
+        return messages.Error(ErrorCode.LINE_TOO_LONG, str(error))
 
-
-def _address(stream: ByteStream) -> str:
-    address = stream.extra(SocketAttribute.remote_address, "unknown")
-    if isinstance(address, str):
-        return address
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def _turn_away(self, reason: str) -> None:
+        log.warning("connection.refused", address=self._address, reason=reason)
+        self.send([messages.Error(ErrorCode.TOO_MANY_CONNECTIONS, reason)])
+        self.close()

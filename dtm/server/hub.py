@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from dtm.server.admission import Access
 from dtm.server.clock import Clock
 from dtm.server.committer import Committer
+from dtm.server.disk import Disk
+from dtm.server.gate import Gate
 from dtm.server.lookup import Lookup
 from dtm.server.roster import Roster
 from dtm.server.settings import Settings
@@ -18,12 +21,15 @@ class Hub(Struct):
     """The server's parts, as a connection sees them."""
 
     name: str
-    secret: str
+    access: Access
     settings: Settings
+    gate: Gate
+    disk: Disk
     clock: Clock
     roster: Roster
     watchers: Watchers
     committer: Committer
     lookup: Lookup
+    inquiries: Lookup
     background: Callable[..., None]
     is_draining: bool = False

@@ -16,6 +16,9 @@ from dtm.core.errors import DtmError
 BACKLOG = 1024
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 1.0
 
+# After a minute of silence a probe every 10 s; six without an answer end the connection.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+
 log = structlog.get_logger()
 
 Serve = Callable[[ByteStream], Awaitable[None]]
@@ -74,7 +77,19 @@ async def accept_forever(listener: Listener, serve: Serve, group: TaskGroup) -> 
             pause_s = min(2 * pause_s, RETRY_LAST_S)
         else:
             pause_s = RETRY_FIRST_S
+            _watch_over(stream)
             group.start_soon(_guarded, serve, stream)
+
+
+def _watch_over(stream: ByteStream) -> None:
+    """Let the system find out when the peer's machine or the way to it is gone; a producer need not ping."""
+    raw = stream.extra(SocketAttribute.raw_socket, None)
+    if raw is None:
+        return
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def _guarded(serve: Serve, stream: ByteStream) -> None:

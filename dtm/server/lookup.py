@@ -34,5 +34,9 @@ class Lookup:
         """List audit lines from the one after number `after` on."""
         return await self._run(lambda: self._reader.audit_lines(after=after, limit=limit))
 
+    async def ask(self, question: Callable[[Reader], T]) -> T:
+        """Let `question` read what it wants."""
+        return await self._run(lambda: question(self._reader))
+
     async def _run(self, read: Callable[[], T]) -> T:
         return await self._in_thread(read, limiter=self._one_at_a_time)

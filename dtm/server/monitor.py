@@ -1,4 +1,4 @@
-"""The only place where time passes: tasks fall due, clients are declared dead, figures are reported."""
+"""The only place where time passes: tasks fall due, clients die, the disk is looked at, figures are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ log = structlog.get_logger()
 
 
 async def watch(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
-    """Look at the clock again and again, and see to what it says."""
+    """Look at the clock again and again, and see to what it says.
+
+    Raises:
+        StoreGone: somebody deleted or replaced the files of the store.
+    """
     settings, clock = hub.settings, hub.clock
     tick_s = min(settings.dispatch_check_s, settings.heartbeat_check_s)
     looked_s = checked_s = clock.monotonic_s()
@@ -34,11 +38,13 @@ async def watch(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
             # Whoever wants to come back is refused until the store is free.
             hub.roster.forgive(now_s - looked_s, now_s)
         looked_s = now_s
+        hub.disk.look()
         _see_who_is_gone(hub, now_s)
         due_at = next_due_at()
         if due_at is not None and due_at <= clock.now():
             hub.committer.wake()
         if now_s - checked_s >= settings.heartbeat_check_s:
+            hub.disk.require_same_files()
             _check_heartbeats(hub, now_s, since_s=checked_s)
             checked_s = now_s
 

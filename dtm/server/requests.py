@@ -1,14 +1,11 @@
-"""A connection's part as a producer or an operator: it submits, asks and commands.
+"""A connection's part as a producer: it submits and asks.
 
 Knows no bytes and no SQL, and decides nothing about tasks.
 """
 
 from __future__ import annotations
 
-import hmac
-
 import msgspec
-from msgspec import Raw
 
 from dtm.core.lifecycle import ENDED
 from dtm.protocol import messages
@@ -20,7 +17,7 @@ from dtm.server.hub import Hub
 from dtm.server.roster import Outlet
 from dtm.server.translate import Unacceptable
 from dtm.storage.reader import TaskRow
-from dtm.storage.receipt import Refused, Resolved, Submitted
+from dtm.storage.receipt import Refused, Submitted
 
 
 class Requests:
@@ -40,6 +37,8 @@ class Requests:
         """Have tasks taken in, and answer once they are on disk."""
         if self._hub.is_draining:
             raise Unacceptable(ErrorCode.SHUTTING_DOWN, "the server is shutting down; submit again later")
+        if self._hub.disk.is_low:
+            raise Unacceptable(ErrorCode.LOW_DISK, self._hub.disk.complaint)
         self._hub.committer.require_room()
         submission = translate.submission(message, self._hub.settings.limits)
         self._hub.committer.submit(submission, lambda answer: self._submitted(message, answer))
@@ -60,14 +59,6 @@ class Requests:
             )
         self._outlet.send([response])
 
-    def admin(self, message: messages.Admin) -> None:
-        """Have an operator's command carried out."""
-        if not hmac.compare_digest(message.secret.encode(), self._hub.secret.encode()):
-            raise Unacceptable(ErrorCode.FORBIDDEN, "wanted this server's admin secret")
-        command = translate.command(message)
-        self._hub.committer.require_room()
-        self._hub.committer.command(command, lambda answer: self._resolved(message, answer))
-
     def _submitted(self, message: messages.Submit, answer: Submitted | Refused) -> None:
         if isinstance(answer, Refused):
             self._outlet.send([translate.left_out(answer, message)])
@@ -83,13 +74,6 @@ class Requests:
             if task is not None and task.state in ENDED:
                 self._hub.watchers.unwatch(self._outlet, task.id)
                 self._outlet.send([notice(task.id, task.state, task.result, task.failure)])
-
-    def _resolved(self, message: messages.Admin, answer: Resolved | Refused) -> None:
-        if isinstance(answer, Refused):
-            self._outlet.send([translate.left_out(answer, message)])
-        else:
-            result = Raw(msgspec.json.encode({"done": answer.done, "left": answer.left}))
-            self._outlet.send([messages.AdminResponse(message.ref, result)])
 
 
 def _status(task: TaskRow) -> messages.TaskStatus:

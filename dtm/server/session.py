@@ -10,22 +10,31 @@ from typing import Any
 
 from dtm.protocol import messages
 from dtm.protocol.messages import ClientMessage
+from dtm.server.admission import HANDSHAKE, Admission
+from dtm.server.gate import Place
 from dtm.server.hub import Hub
 from dtm.server.membership import Membership
+from dtm.server.operator import Operator
 from dtm.server.requests import Requests
 from dtm.server.roster import Outlet
-from dtm.server.translate import Unacceptable, refusal
+from dtm.server.translate import Dismissed, Unacceptable, refusal
 
 
 class Session:
     """What is said on one connection."""
 
-    def __init__(self, hub: Hub, *, outlet: Outlet, address: str) -> None:
+    def __init__(self, hub: Hub, *, place: Place, outlet: Outlet, address: str, has_certificate: bool = False) -> None:
         self._hub = hub
         self._outlet = outlet
+        self._place = place
         self._said_goodbye = False
+        self._is_dismissed = False
+        self._admission = Admission(
+            hub.access, outlet=outlet, address=address, has_certificate=has_certificate, admit=self._admit
+        )
         self._membership = Membership(hub, outlet=outlet, address=address)
         self._requests = Requests(hub, outlet=outlet)
+        self._operator = Operator(hub, outlet=outlet)
         self._does: dict[type, Callable[[Any], None]] = {
             messages.Result: self._membership.result,
             messages.Submit: self._requests.submit,
@@ -33,14 +42,24 @@ class Session:
             messages.Release: self._membership.release,
             messages.Register: self._membership.register,
             messages.Capacity: self._membership.capacity,
-            messages.Admin: self._requests.admin,
             messages.Goodbye: self._goodbye,
+            messages.Authenticate: self._admission.authenticate,
+            messages.Proof: self._admission.prove,
         }
 
     @property
+    def is_known(self) -> bool:
+        """Whether the peer has shown that it may speak here; a server that demands nothing knows everybody."""
+        return self._admission.is_known
+
+    @property
     def is_over(self) -> bool:
-        """Whether the peer has nothing more to say."""
-        return self._said_goodbye
+        """Whether the peer has nothing more to say, or is not heard any more."""
+        return self._said_goodbye or self._is_dismissed
+
+    def refuse_stranger(self) -> messages.Error:
+        """Give the answer to one who is not known and says what cannot be understood."""
+        return self._admission.refuse()
 
     def heard(self) -> None:
         """Note that the peer is alive."""
@@ -58,12 +77,22 @@ class Session:
     async def take(self, message: ClientMessage) -> None:
         """Do what the peer asks for; only a look into the store takes time."""
         try:
+            self._admission.require(message)
+            if type(message) not in HANDSHAKE:
+                self._admit(is_operator=False)
             if isinstance(message, messages.Query):
                 await self._requests.query(message)
+            elif isinstance(message, messages.Admin):
+                await self._operator.admin(message)
             else:
                 self._does[type(message)](message)
         except Unacceptable as error:
+            self._is_dismissed = isinstance(error, Dismissed)
             self._outlet.send([refusal(error.code, str(error), message)])
+
+    def _admit(self, *, is_operator: bool) -> None:
+        if self._place.is_stranger:
+            self._hub.gate.admit(self._place, is_operator=is_operator)
 
     def _ping(self, message: messages.PingRequest) -> None:
         self._outlet.send([messages.PingResponse(message.timestamp)])

@@ -30,5 +30,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     dead_letter_log: Path = Path("dead-letter-queue.log")
     shutdown_timeout_s: float = 30.0
     limits: Limits = Limits()
+    token_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    insecure: bool = False
     demo: bool = False
     demo_interval_s: float = 2.0

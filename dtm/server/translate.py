@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw
 
 from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
@@ -11,12 +10,10 @@ from dtm.protocol.framing import MAX_VALUE
 from dtm.protocol.messages import ClientMessage, SubmittedTask
 from dtm.protocol.values import MAX_DEPTH, is_too_deep
 from dtm.server.limits import Limits
-from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Submission, Success
+from dtm.storage.batch import Failed, Failure, NewTask, Submission, Success
 from dtm.storage.receipt import Cause, Refused
 
 MICROSECONDS = 1_000_000
-MAX_COMMAND = 10_000
-"""Dead letters that one command settles at most; a larger selection takes several commands."""
 
 
 class Unacceptable(Exception):
@@ -27,12 +24,8 @@ class Unacceptable(Exception):
         self.code = code
 
 
-class _Arguments(Struct, frozen=True, forbid_unknown_fields=True):
-    selection: Selection
-    limit: int
-
-
-_COMMANDS: dict[str, type[Reprocess | Clear]] = {"deadletter.reprocess": Reprocess, "deadletter.clear": Clear}
+class Dismissed(Unacceptable):
+    """A message after which nothing more is heard: the connection ends with the answer to it."""
 
 
 _CODES = {
@@ -76,26 +69,6 @@ def outcome(message: messages.Result) -> Success | Failed:
         return Success(_text(message.value, "value", MAX_VALUE))
     error = message.error or messages.Failure("Unknown", "the client gave no reason")
     return Failed(Failure(error.type, error.message, error.traceback), may_retry=message.retry)
-
-
-def command(message: messages.Admin) -> Reprocess | Clear:
-    """Give the command of an `Admin` message.
-
-    Raises:
-        Unacceptable: there is no such command, or not with such arguments.
-    """
-    kind = _COMMANDS.get(message.command)
-    if kind is None:
-        raise Unacceptable(
-            ErrorCode.UNKNOWN_COMMAND, f"no command {message.command!r}; there are {', '.join(sorted(_COMMANDS))}"
-        )
-    try:
-        arguments = msgspec.json.decode(message.args, type=_Arguments)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Unacceptable(ErrorCode.BAD_ARGUMENTS, f"{message.command}: {error}") from error
-    if not 1 <= arguments.limit <= MAX_COMMAND:
-        raise Unacceptable(ErrorCode.BAD_ARGUMENTS, f"wanted a limit from 1 to {MAX_COMMAND}, found {arguments.limit}")
-    return kind(arguments.selection, arguments.limit)
 
 
 def _new_task(task: SubmittedTask, max_payload: int) -> NewTask:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from msgspec import Struct
 
@@ -19,6 +22,9 @@ MAX_APPEND = 512 * 1024
 """Bytes written and synced at once. A crash can damage no more than this, so that a longer tail shows where it is."""
 
 _TAIL = 2 * MAX_APPEND
+
+MAX_LINE = MAX_APPEND
+"""Bytes of a line read at most; what is longer is no line of ours."""
 
 # Wide enough that names sort as numbers do.
 _DIGITS = 16
@@ -88,6 +94,40 @@ def last_rotated(path: Path) -> tuple[Path, str] | None:
     return file, line
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[list[tuple[Path, BinaryIO]]]:
+    """Open all files of the log at `path` for reading, in the order of their first lines.
+
+    They are those of one moment: who rotates the log afterwards renames what is open already.
+    """
+    while True:
+        with ExitStack() as stack:
+            try:
+                files = [(file, stack.enter_context(_open(file))) for file in _parts(path)]
+                inodes = [os.fstat(file.fileno()).st_ino for _, file in files]
+                if inodes != [file.lstat().st_ino for file in _parts(path)]:
+                    continue
+            except FileNotFoundError:
+                continue  # it was renamed this moment
+            yield sorted(files, key=lambda file: _first_seq(file[1]))
+            return
+
+
+def _parts(path: Path) -> list[Path]:
+    return [*rotated(path), *([path] if _is_regular(path) else [])]
+
+
+def _open(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb")
+
+
+def _first_seq(file: BinaryIO) -> int:
+    # A file without a sound first line comes first: what is wrong with it is then told at once.
+    seq = auditline.seq_of(file.readline(MAX_LINE).rstrip(b"\n"))
+    file.seek(0)
+    return -1 if seq is None else seq
+
+
 def _is_regular(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.lstat().st_mode)
@@ -96,8 +136,5 @@ def _is_regular(path: Path) -> bool:
 
 
 def _last_line(path: Path) -> str | None:
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        return read_tail(descriptor).sound[0]
-    finally:
-        os.close(descriptor)
+    with _open(path) as file:
+        return read_tail(file.fileno()).sound[0]

@@ -27,5 +27,9 @@ class StoreBusy(DtmError):
     """Somebody else's transaction blocks the store; nothing has happened, and trying again may help."""
 
 
+class StoreGone(DtmError):
+    """Somebody deleted or replaced the files of the store while it was open."""
+
+
 class StoreFailed(DtmError):
     """The disk or the file failed under a transaction; whether it is saved is unknown until the next opening."""

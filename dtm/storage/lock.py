@@ -16,12 +16,16 @@ from dtm.storage.errors import StoreHeld, StoreRefused
 
 
 class Holder(Struct, frozen=True):
-    """The live server of a store, for commands on the same machine: its address, and the proof of their right."""
+    """The live server of a store, for commands on the same machine: its address, and the token of their right.
+
+    `certificate` is the SHA-256 of the server's own in hexadecimal digits, empty if it speaks no TLS.
+    """
 
     pid: int
     host: str
     port: int
     secret: str
+    certificate: str = ""
 
 
 class StoreLock:
@@ -32,8 +36,8 @@ class StoreLock:
         # By whatever link one comes to the database, there is one lock, and it lies beside the file itself.
         database = Path(os.path.realpath(path))  # not resolve(), which fails where links go round in a circle
         self._holder_path = database.with_name(database.name + ".server")
-        self._lock_path = database.with_name(database.name + ".lock")
-        self._lock = FileLock(self._lock_path, timeout=0, mode=0o600)
+        self.file = database.with_name(database.name + ".lock")
+        self._lock = FileLock(self.file, timeout=0, mode=0o600)
 
     def acquire(self, *, wait_s: float = 0.0) -> None:
         """Take the lock, at once or within `wait_s` seconds.
@@ -44,7 +48,7 @@ class StoreLock:
         """
         if not self._path.parent.is_dir():
             raise StoreRefused(self._path, "its folder does not exist", "make the folder, or name another path")
-        for path in (self._lock_path, self._holder_path):
+        for path in (self.file, self._holder_path):
             if path.is_symlink():
                 # Where it leads is somebody else's to say; there the server would write, or tell its secret.
                 raise StoreRefused(path, "is a symbolic link", "remove it; dtm makes a file of its own there")

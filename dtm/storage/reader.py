@@ -66,6 +66,7 @@ class DeadLetterRow(Struct, frozen=True):
     resolution: str | None
     payload: str | None
     retry_count: int | None
+    id: int
 
 
 class TaskHistory(Struct, frozen=True):
@@ -96,6 +97,7 @@ _LETTERS = select(
     dead_letters.c.resolution,
     tasks.c.payload,
     tasks.c.retry_count,
+    dead_letters.c.id,
 ).join_from(dead_letters, tasks, tasks.c.id == dead_letters.c.task_id, isouter=True)
 _DEAD_TASKS = select(dead_letters.c.task_id).order_by(dead_letters.c.id.desc())
 _ATTEMPTS = (
@@ -169,9 +171,13 @@ class Reader:
         found = {row.id: _task(row) for row in self.rows(_BY_IDS, {"ids": values(ids)})}
         return [found.get(id) for id in ids]
 
-    def newest_tasks(self, *, state: str | None, kind: str | None, limit: int) -> list[TaskRow]:
-        """List tasks, the newest first."""
+    def newest_tasks(
+        self, *, state: str | None, kind: str | None, limit: int, before: int | None = None
+    ) -> list[TaskRow]:
+        """List tasks, the newest first, from the one before number `before` on."""
         statement = _TASKS.order_by(tasks.c.id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(tasks.c.id < before)
         if state is not None:
             statement = statement.where(tasks.c.state == state)
         if kind is not None:

@@ -40,7 +40,7 @@ _NAMED = select(assignments.c.id, assignments.c.task_id, assignments.c.client_id
     among(assignments.c.id, "ids")
 )
 _STATES = select(tasks.c.id, tasks.c.state).where(among(tasks.c.id, "ids"))
-_NAMES = select(clients.c.id, clients.c.name).where(among(clients.c.id, "ids"))
+_WHO = select(clients.c.id, clients.c.name, clients.c.instance).where(among(clients.c.id, "ids"))
 
 _OUTCOMES: dict[type[Outcome], str] = {Success: "completed", Failed: "failed", Released: "released"}
 
@@ -89,7 +89,8 @@ class _Afterwards:
         self._named: dict[int, AnyRow] = {row.id: row for row in found}
         self._states = tx.texts(_STATES, {report.task_id for report in reports})
         holders = {row.client_id for row in self._named.values()} | {report.client_id for report in reports}
-        self._names = tx.texts(_NAMES, holders)
+        # By every connection of its life a process is known by these two.
+        self._who = {id: who for id, *who in tx.connection.execute(_WHO, {"ids": values(holders)})}
 
     def verdict(self, report: Report) -> Verdict:
         return Verdict(accepted=self._is_repeated(report), state=self._states.get(report.task_id))
@@ -100,5 +101,5 @@ class _Afterwards:
             row is not None
             and row.task_id == report.task_id
             and row.outcome == _OUTCOMES[type(report.outcome)]
-            and self._names.get(row.client_id) == self._names.get(report.client_id)
+            and self._who.get(row.client_id) == self._who.get(report.client_id)
         )

@@ -22,6 +22,9 @@ T = TypeVar("T")
 DEADLINE_S = 30.0
 COMMAND_TIMEOUT_S = 120.0
 
+LISTENING = r'listening.* "?address(?:=|": ")([^\s"]+)'
+"""A line of a server's log, for people or for machines."""
+
 
 class Process(Protocol):
     """A started program."""
@@ -72,7 +75,7 @@ class Cluster:
         """Start a server and wait until it listens."""
         process, log = self.start("dtm-server", "--db", "tasks.db", "--port", port, *options)
         found = self.eventually(
-            "the server listens", lambda: re.search(r"listening +address=(\S+)", log.read_text()), of=process, log=log
+            "the server listens", lambda: re.search(LISTENING, log.read_text()), of=process, log=log
         )
         self.address = found[1]
         return process
@@ -172,9 +175,10 @@ class Cluster:
         *,
         of: Process | None = None,
         log: Path | None = None,
+        within_s: float = DEADLINE_S,
     ) -> T:
         """Look until there is something to see; fail after a deadline, or when the process `of` has ended."""
-        give_up_s = time.monotonic() + DEADLINE_S
+        give_up_s = time.monotonic() + within_s
         while True:
             if found := look():
                 return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,8 +15,9 @@ from typing import Any
 
 from dtm.core.balance import LeastLoaded, Seat
 from dtm.protocol import messages
-from dtm.protocol.codec import decode_from_client
+from dtm.protocol.codec import decode_from_client, encode
 from dtm.protocol.framing import LineBuffer
+from dtm.protocol.messages import ClientMessage
 from dtm.storage.batch import (
     Batch,
     Departure,
@@ -38,8 +40,10 @@ from dtm.storage.receipt import Assigned, Receipt, Registered, Submitted
 from dtm.storage.store import Store
 from dtm.storage.transaction import Policy
 from dtm_admin.clock import SECOND, utc_now
+from tests.introduction import proof_of
 
 SECRET = "open sesame"
+SERVER_NONCE = "ab" * 32
 BOOM = Failure("ValueError", "boom", 'Traceback (most recent call last):\n  File "job.py", line 7\nValueError: boom')
 
 # An hour: a retry that is waited for does not fall due while a test runs.
@@ -128,6 +132,10 @@ class Scene:
         with closing(Reader.open(self.db)) as reader:
             return [None if task is None else task.state for task in reader.tasks_by_id(ids)]
 
+    def connection(self) -> sqlite3.Connection:
+        """Open the file behind dtm's back."""
+        return sqlite3.connect(self.db, isolation_level=None)
+
     @contextmanager
     def held(self, holder: Holder | None = None) -> Iterator[None]:
         """Hold the store's lock, as another process that announced itself or did not."""
@@ -170,11 +178,14 @@ Answer = Callable[[messages.Admin], bytes | None]
 
 @dataclass
 class FakeServer:
-    """A listener that answers each line by a script, and closes the connection where that gives None."""
+    """A listener that knows the operator and answers him by a script; it closes the connection where that is None."""
 
     answer: Answer
     host: str = "127.0.0.1"
     heard: list[messages.Admin] = field(default_factory=list)
+    token: str = SECRET
+    certificate: bytes = b""
+    _nonce: str = ""
 
     @contextmanager
     def running(self, *, announced_as: str | None = None) -> Iterator[Holder]:
@@ -196,10 +207,24 @@ class FakeServer:
             connection.settimeout(10)
             while data := connection.recv(65_536):
                 for line in buffer.feed(data):
-                    message = decode_from_client(line)
-                    assert isinstance(message, messages.Admin)
-                    self.heard.append(message)
-                    reply = self.answer(message)
+                    reply = self._reply(decode_from_client(line))
                     if reply is None:
                         return
                     connection.sendall(reply)
+
+    def _reply(self, message: ClientMessage) -> bytes | None:
+        match message:
+            case messages.Authenticate(nonce=nonce):
+                self._nonce = nonce
+                return encode(messages.Challenge(SERVER_NONCE))
+            case messages.Proof(proof=proof):
+                client, server = (
+                    proof_of(label, self.token, SERVER_NONCE, nonce=self._nonce, certificate=self.certificate)
+                    for label in ("client", "server")
+                )
+                assert proof == client
+                return encode(messages.Authenticated(["admin"], server))
+            case messages.Admin():
+                self.heard.append(message)
+                return self.answer(message)
+        raise AssertionError(message)

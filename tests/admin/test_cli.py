@@ -22,11 +22,14 @@ COMMANDS = [
     ["deadletter", "clear", "7", "--yes"],
     ["tasks", "list"],
     ["tasks", "show", "7"],
+    ["audit", "verify"],
 ]
 SLOW = ("sqlalchemy", "alembic", "tabulate", "structlog", "anyio", "asyncio")
 
 
-@pytest.mark.parametrize("words", [[], ["stats"], ["deadletter", "reprocess"], ["tasks", "show"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [[], ["stats"], ["audit", "verify"], ["deadletter", "reprocess"], ["tasks", "show"]], ids=" ".join
+)
 def test_help_imports_nothing_slow(words: list[str]) -> None:
     """`--help` waits neither for the database library nor for the table maker."""
     program = (

@@ -12,10 +12,11 @@ from msgspec import Raw
 
 from dtm.protocol import messages
 from dtm.protocol.codec import encode
-from dtm.protocol.framing import MAX_LINE
+from dtm.protocol.framing import MAX_ANSWER
 from dtm.storage.batch import Clear, Selection
 from dtm.storage.lock import Holder
 from dtm.storage.receipt import Resolved
+from dtm_admin.approach import address_of, to_holder
 from dtm_admin.clock import utc_now
 from dtm_admin.errors import ServerUnreachable
 from dtm_admin.gateway import changing
@@ -23,6 +24,7 @@ from dtm_admin.remote import Conversation, conversation
 from tests.admin.scene import SECRET, Admin, FakeServer, Outcome, Scene
 
 HOLDER = Holder(4711, "127.0.0.1", 1, SECRET)
+ADDRESS = address_of(HOLDER)
 COMMAND = Clear(Selection(everything=True), 1)
 
 
@@ -42,7 +44,7 @@ def _through(server: FakeServer, scene: Scene, admin: Admin, *words: str) -> Out
 
 @pytest.mark.parametrize("verb", ["reprocess", "clear"])
 def test_command_travels_through_the_server(verb: str, scene: Scene, admin: Admin) -> None:
-    """With the secret, the selection and its bound; the answer is reported as if it were the file's."""
+    """With the selection and its bound; the answer is reported as if it were the file's."""
     scene.bury(count=3)
     server = FakeServer(lambda message: _resolved(message, done=3, left=0))
 
@@ -51,7 +53,7 @@ def test_command_travels_through_the_server(verb: str, scene: Scene, admin: Admi
     assert outcome.code == 0
     assert outcome.out.endswith("ed 3 dead letters.\n")
     (message,) = server.heard
-    assert (message.command, message.secret) == (f"deadletter.{verb}", SECRET)
+    assert message.command == f"deadletter.{verb}"
     assert json.loads(bytes(message.args)) == {
         "selection": {
             "ids": None,
@@ -116,7 +118,7 @@ def test_answer_may_come_in_pieces() -> None:
     with ours, theirs:
         line = encode(messages.AdminResponse(1, Raw(b'{"done": 1, "left": 0}')))
         theirs.sendall(line[:20])
-        talk = Conversation(ours, HOLDER, 5)
+        talk = Conversation(ours, ADDRESS, 5)
         theirs.sendall(line[20:])
 
         assert talk.carry_out(COMMAND) == Resolved(1, 0)
@@ -162,7 +164,7 @@ def test_what_was_done_before_a_refusal_is_told(scene: Scene, admin: Admin) -> N
         (b'{"type": "Wrong"}\n', "Wrong"),
         (b'{"type": "AdminResponse", "ref": 1, "result": {"done": "many"}}\n', "done"),
         (b'{"type": "AdminResponse", "ref": 1, "result": [1]}\n', "array"),
-        (b"x" * (MAX_LINE + 2), "a line may hold"),
+        (b"x" * (MAX_ANSWER + 2), "a line may hold"),
         (b"\x00\xff\n", "wanted one JSON object a line"),
     ],
     ids=["closed", "http", "unknown-type", "wrong-result", "other-result", "endless", "bytes"],
@@ -235,7 +237,7 @@ def test_server_that_only_talks_of_other_things_is_unreachable_in_time() -> None
         talker.start()
         begun_at = time.monotonic()
         with pytest.raises(ServerUnreachable, match="found none within"):
-            Conversation(ours, HOLDER, 0.2).carry_out(COMMAND)
+            Conversation(ours, ADDRESS, 0.2).carry_out(COMMAND)
         took_s = time.monotonic() - begun_at
         is_over.set()
         talker.join(10)
@@ -250,7 +252,7 @@ def test_server_that_listens_everywhere_is_reached_here(announced: str, listens:
         pytest.skip("this machine has no IPv6")
     server = FakeServer(lambda message: _resolved(message, 1, 0), host=listens)
 
-    with server.running(announced_as=announced) as holder, conversation(holder, timeout_s=5) as talk:
+    with server.running(announced_as=announced) as holder, conversation(to_holder(holder), timeout_s=5) as talk:
         assert talk.carry_out(COMMAND) == Resolved(1, 0)
 
 

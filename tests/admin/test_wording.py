@@ -1,29 +1,11 @@
-"""Words for people: escapes, cuts, counts and times."""
+"""Words for people: cuts, counts and times."""
 
 from __future__ import annotations
 
 import pytest
 
 from dtm_admin.clock import SECOND, age, exact, plain, span, with_age
-from dtm_admin.wording import counted, escaped, indented, shortened, some
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain text, é, 日本", "plain text, é, 日本"),
-        ("\x1b[2J", "\\x1b[2J"),
-        ("a\r\n\tb", "a\\r\\n\\tb"),
-        ("\x00\x07\x7f", "\\x00\\x07\\x7f"),
-        ("\x9b31m", "\\x9b31m"),
-        ("\u202egnp.exe", "\\u202egnp.exe"),
-        ("\u2028", "\\u2028"),
-        ("\U000e0001", "\\U000e0001"),
-    ],
-)
-def test_what_steers_a_terminal_is_escaped(text: str, shown: str) -> None:
-    """Controls of both sets, line ends of all kinds and invisible marks; letters stay."""
-    assert escaped(text) == shown
+from dtm_admin.wording import counted, indented, shortened, some
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,10 @@ import pytest
 from anyio import Event, connect_tcp, create_task_group
 from anyio.from_thread import start_blocking_portal
 
-from dtm.cli.client import EXIT_UNREACHABLE, client
+from dtm.cli.client import EXIT_CODES, client
 from dtm.cli.program import run_cli
 from dtm.client.builtin import BUILTIN
 from dtm.client.handlers import Handler, Reject, registry
-from dtm.client.link import Unreachable
 from dtm.client.prefetch import FixedPrefetch
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
@@ -52,7 +51,7 @@ class Terminal:
     def run(self, *words: str, stdin: bytes = b"") -> Outcome:
         """Run a command line."""
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = run_cli(client, list(words), exit_codes={Unreachable: EXIT_UNREACHABLE})
+        code = run_cli(client, list(words), exit_codes=EXIT_CODES)
         return Outcome(code, *self._capsys.readouterr())
 
 

@@ -175,6 +175,37 @@ def test_a_value_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -
     assert err.count("\n") == 2
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a \x1b[2J\n", "'a \\x1b[2J\\n'"),
+        ("a b\\c", "'a b\\c'"),
+        ("it's", '"it\'s"'),
+        ("plain", "plain"),
+    ],
+)
+def test_a_value_is_escaped_once(capsys: pytest.CaptureFixture[str], value: str, shown: str) -> None:
+    """Also where the line quotes it."""
+    configure_logging("console", "info")
+    log.info("task.dead", error=value)
+
+    assert f" error={shown}\n" in capsys.readouterr().err
+
+
+def test_a_traceback_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its lines stay lines; what the exception quotes is escaped."""
+    configure_logging("console", "info")
+    try:
+        raise RuntimeError("found \x1b[2J\u202e")
+    except RuntimeError:
+        log.exception("failed")
+    err = capsys.readouterr().err
+
+    assert "\nRuntimeError: found \\x1b[2J\\u202e" in err
+    assert not {"\x1b", "\u202e"} & set(err)
+
+
 def test_a_log_that_cannot_be_written_does_not_stop_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     """Standard error may be closed, or its reader gone."""
     configure_logging("json", "info")

@@ -51,6 +51,33 @@ def test_a_result_is_one_line_whatever_it_holds(capsys: pytest.CaptureFixture[st
     assert json.loads(line) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("a\u202egnp.exe", "a\u202egnp.exe"),
+        ("é\tü", "é\tü"),
+        ("é\x1b[2J", '"é\\u001b[2J"'),
+        (["é\x7f\x9b\u2028\u2066"], '["é\\u007f\\u009b\\u2028\\u2066"]'),
+        ({"\x85": 10**30}, '{"\\u0085": 1000000000000000000000000000000}'),
+    ],
+)
+def test_a_pipe_is_given_the_text_if_a_line_can_hold_it(
+    capsys: pytest.CaptureFixture[str], value: Any, line: str
+) -> None:
+    """In JSON an escape means the same, so that is harmless to a terminal too."""
+    Printer("text").finished(TaskFinished(7, "completed", Raw(json.dumps(value, ensure_ascii=False).encode())))
+
+    assert capsys.readouterr().out == f"{line}\n"
+
+
+def test_a_result_in_json_is_harmless_and_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever its blanks, digits and characters are."""
+    Printer("json").finished(TaskFinished(7, "completed", Raw('[1.10,\r\t1e999,"\x7f\u202e\u2029é"]'.encode())))
+
+    out = capsys.readouterr().out
+    assert '"result":[1.10, \t1e999,"\\u007f\\u202e\\u2029é"]' in out
+
+
 def test_a_dead_task_leaves_its_line_empty_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     """Lines and tasks still pair."""
     printer = Printer("text")
@@ -66,18 +93,18 @@ def test_a_dead_task_leaves_its_line_empty_and_says_why(capsys: pytest.CaptureFi
 
 
 def test_a_reason_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever the handler's exception says."""
-    Printer("text").finished(TaskFinished(7, "dead", error=Failure("E", "two\nlines \x1b[31m")))
+    """Whatever the handler's exception says, and escaped once."""
+    Printer("text").finished(TaskFinished(7, "dead", error=Failure("E\u202e", "two\nlines \x1b[31m 'a\\b'")))
 
-    assert capsys.readouterr().err == 'task 7 died: "E: two\\nlines \\u001b[31m"\n'
+    assert capsys.readouterr().err == "task 7 died: E\\u202e: two\\nlines \\x1b[31m 'a\\b'\n"
 
 
-def test_a_task_that_has_not_ended_prints_no_result(capsys: pytest.CaptureFixture[str]) -> None:
-    """It says where it stands."""
+def test_a_task_that_has_not_ended_leaves_its_line_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines and tasks still pair, and standard error says where it stands."""
     printer = Printer("text")
     printer.finished(TaskFinished(7, "assigned"))
 
-    assert capsys.readouterr() == ("", "task 7 has not ended: it is assigned\n")
+    assert capsys.readouterr() == ("\n", "task 7 has not ended: it is assigned\n")
     assert printer.exit_code == 1
 
 
@@ -88,7 +115,9 @@ def test_a_missing_task_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixtur
     printer.finished(TaskFinished(8, MISSING))
     printer.finished(completed(1))
 
-    assert capsys.readouterr().err.endswith("task 8: there is no such task\n")
+    out, err = capsys.readouterr()
+    assert out == "\n\n1\n"
+    assert err.endswith("task 8: there is no such task\n")
     assert printer.exit_code == 4
 
 

@@ -15,6 +15,7 @@ import pytest
 from anyio import fail_after
 from anyio.abc import Process
 
+from dtm.cli.options import take_files
 from dtm.cli.work import Options, _commands, _handlers, work
 from tests.cli.site import Terminal
 from tests.server.live import Live, serving
@@ -58,10 +59,11 @@ def test_a_kind_that_no_handler_runs_is_refused(terminal: Terminal) -> None:
     assert "no handler runs the kind 'CheckPrimes'; the kinds known here are: CheckPrime, HashText" in outcome.err
 
 
-def options(**changes: Any) -> Options:
-    """Read a command line of defaults, and change some of them."""
-    with work.make_context("work", []) as context:
-        return Options(**{**context.params, **changes})
+def options(*words: str, **changes: Any) -> Options:
+    """Read a command line, and change some of what it says."""
+    with work.make_context("work", list(words)) as context:
+        values = {**context.params, **changes}
+        return Options(credentials=take_files(values), **values)
 
 
 def test_the_defaults_are_those_of_a_first_try() -> None:
@@ -84,6 +86,8 @@ def test_kinds_are_kept_in_their_order() -> None:
         {},
         {"kinds": "HashText", "concurrency": 3, "prefetch": 7, "shutdown_timeout_s": 1.5},
         {"prefetch": 0, "failure_rate": 1e-7, "seed": -5, "shutdown_timeout_s": 0.00001},
+        {"token_file": Path("t"), "tls": True},
+        {"tls_ca": Path("ca.pem"), "tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
         {"log_format": "json", "log_level": "debug", "shutdown_timeout_s": 100 * 365 * 86_400.0},
     ],
 )
@@ -93,15 +97,23 @@ def test_each_process_gets_the_options_of_the_whole(changes: dict[str, Any]) -> 
     found = []
     for command in _commands(whole):
         assert command[:4] == (sys.executable, "-m", "dtm.cli.client", "work")
-        with work.make_context("work", list(command[4:])) as context:
-            found.append(Options(**context.params))
+        found.append(options(*command[4:]))
 
     assert [one.name for one in found] == ["w-1", "w-2", "w-3"]
     assert {one.processes for one in found} == {1}
     assert all(one.until_eof for one in found)
     if whole.seed is not None:
         assert [one.seed for one in found] == [whole.seed + number for number in (1, 2, 3)]
-    for field in ("server", "kinds", "concurrency", "prefetch", "failure_rate", "log_format", "log_level"):
+    for field in (
+        "server",
+        "credentials",
+        "kinds",
+        "concurrency",
+        "prefetch",
+        "failure_rate",
+        "log_format",
+        "log_level",
+    ):
         assert {getattr(one, field) for one in found} == {getattr(whole, field)}
     assert {one.shutdown_timeout_s for one in found} == {whole.shutdown_timeout_s}
 

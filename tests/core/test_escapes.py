@@ -17,11 +17,13 @@ FEARED = [
     *map(chr, range(0x7F, 0xA0)),
     *map(chr, range(0x202A, 0x202F)),
     *map(chr, range(0x2066, 0x206A)),
-    *"\u2028\u2029\u200e\u200f\u061c",
+    *"\u2028\u2029",
 ]
+# They turn no direction by themselves, and are as invisible.
+MARKS = set("\u200e\u200f\u061c")
 
 
-@pytest.mark.parametrize("letter", [*FEARED, "\ud800"], ids=lambda letter: f"U+{ord(letter):04X}")
+@pytest.mark.parametrize("letter", [*FEARED, *sorted(MARKS), "\ud800"], ids=lambda letter: f"U+{ord(letter):04X}")
 def test_what_steers_a_terminal_is_written_as_an_escape(letter: str) -> None:
     """C0, DEL, C1, the ends of lines and the turns of direction; lone surrogates, which no terminal can be sent."""
     shown = escaped(f"a{letter}é")
@@ -29,6 +31,24 @@ def test_what_steers_a_terminal_is_written_as_an_escape(letter: str) -> None:
     assert shown.isprintable()
     assert shown.isascii() is False
     assert shown.startswith("a\\")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, é, 日本", "plain text, é, 日本"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\r\n\tb", "a\\r\\n\\tb"),
+        ("\x00\x07\x7f", "\\x00\\x07\\x7f"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\u2028", "\\u2028"),
+        ("\U000e0001", "\\U000e0001"),
+    ],
+)
+def test_escapes_are_pythons_own(text: str, shown: str) -> None:
+    """Controls of both sets, line ends of all kinds and invisible marks; letters stay."""
+    assert escaped(text) == shown
 
 
 @given(anything)
@@ -60,11 +80,12 @@ def test_bytes_that_are_no_text_are_quoted_by_their_number() -> None:
     assert quoted("é\\".encode() + b"\xff\x1b", 80) == r"'é\\xff\x1b'"
 
 
-@given(st.recursive(st.none() | st.floats(allow_nan=False) | st.text(), st.lists))
-@example("".join(FEARED))
-def test_json_stays_the_same_value(value: object) -> None:
-    """Only its spelling changes, and only where it must."""
-    text = json.dumps(value, ensure_ascii=False)
+@given(st.recursive(st.none() | st.floats(allow_nan=False) | st.text(), st.lists), st.sampled_from([None, "\t", "\r"]))
+@example("".join(FEARED), None)
+@example([["a\r\n\t\x7f"]], "\r\n")
+def test_json_stays_the_same_value(value: object, indent: str | None) -> None:
+    """Only its spelling changes, and only where it must; between values such a character is a blank."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
     shown = json_escaped(text)
 
     assert json.loads(shown) == value
@@ -82,4 +103,4 @@ def test_what_is_feared_is_what_unicode_calls_control_or_direction() -> None:
         or (unicodedata.bidirectional(letter) in turns - {"BN"} and unicodedata.category(letter) == "Cf")
     }
 
-    assert {letter for letter in map(chr, range(0xD800)) if steers(letter)} - set("\u200e\u200f\u061c") == found
+    assert {letter for letter in map(chr, range(0xD800)) if steers(letter)} == found - {"\t"} | MARKS

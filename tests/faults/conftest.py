@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,22 @@ import pytest
 from tests.acceptance.cluster import Cluster
 from tests.faults.ledger import Ledger
 from tests.faults.nursery import Nursery
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Give a way to have something measured shown at the end of the run."""
+    return request.config.stash.setdefault(FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what was measured."""
+    if figures := config.stash.get(FIGURES, []):
+        terminalreporter.section("measured")
+        for line in figures:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

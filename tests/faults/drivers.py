@@ -14,6 +14,7 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_
 
 from tests.faults.ledger import HASH, Ledger
 from tests.server.live import failure, registration, release, submission, success
+from tests.waiting import eventually
 from tests.wire import Line, Wire
 
 BROKEN = (OSError, EndOfStream, BrokenResourceError, ClosedResourceError, TimeoutError)
@@ -40,10 +41,9 @@ class Driver:
     async def run(self) -> None:
         """Talk for ever."""
         while True:
-            host, _, port = self.address.rpartition(":")
             try:
-                async with await anyio.connect_tcp(host, int(port)) as stream:
-                    await self._talk(Wire(stream))
+                async with dial(self.address) as wire:
+                    await self._talk(wire)
             except (*BROKEN, _Over):
                 await anyio.sleep(COME_BACK_S)
 
@@ -59,7 +59,8 @@ class Producer(Driver):
         self._kinds = kinds
         self._submitted = 0
         self._unanswered: list[Line] = []
-        self.is_quiet = False
+        self._is_to_stop = False
+        self._has_stopped = False
 
     async def _talk(self, wire: Wire) -> None:
         if self._unanswered and self._chance.random() < 0.1:
@@ -67,13 +68,19 @@ class Producer(Driver):
         while True:
             if not self._unanswered:
                 await anyio.sleep(self._chance.random() * 0.02)
-                if self.is_quiet:
+                if self._is_to_stop:
+                    self._has_stopped = True
                     await anyio.sleep_forever()
                 self._unanswered = [self._task() for _ in range(self._chance.randint(1, 5))]
             await wire.say(
                 submission(*self._ledger.intend(self._unanswered), ref=1, notify=self._chance.random() < 0.5)
             )
             await self._answer(wire)
+
+    async def stop(self) -> None:
+        """Submit nothing more, once what has been submitted is answered or given up."""
+        self._is_to_stop = True
+        await eventually(lambda: self._has_stopped, within_s=60)
 
     async def _answer(self, wire: Wire) -> None:
         while True:
@@ -180,3 +187,21 @@ async def at_work(*drivers: Driver) -> AsyncIterator[None]:
 
 
 KINDS = (ECHO, HASH)
+
+
+@asynccontextmanager
+async def dial(address: str) -> AsyncIterator[Wire]:
+    """Connect, as long as the context lasts."""
+    host, _, port = address.rpartition(":")
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        yield Wire(stream)
+
+
+async def hand_in(address: str, ledger: Ledger, *tasks: Line) -> list[int]:
+    """Submit tasks over a connection of their own, and give their ids."""
+    async with dial(address) as wire:
+        await wire.say(submission(*ledger.intend(list(tasks))))
+        answer = await wire.expect("SubmitResponse")
+    ledger.acknowledge(list(tasks), answer["ids"])
+    ids: list[int] = answer["ids"]
+    return ids

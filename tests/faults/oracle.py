@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dtm.core import auditline
-from tests.faults.ledger import HASH, Ledger, expected_hash
+from tests.faults.ledger import RESULTS, Ledger
 
 Row = tuple[Any, ...]
 
@@ -83,7 +83,7 @@ def check_running(db: Path, log: Path, ledger: Ledger) -> None:
     Raises:
         AssertionError: naming what is wrong, and what proves it.
     """
-    assert dict(complaints(db, log, ledger)) == {}
+    _require_none(dict(complaints(db, log, ledger)))
 
 
 def check_at_rest(db: Path, log: Path, ledger: Ledger) -> None:
@@ -92,7 +92,11 @@ def check_at_rest(db: Path, log: Path, ledger: Ledger) -> None:
     Raises:
         AssertionError: naming what is wrong, and what proves it.
     """
-    assert dict(complaints(db, log, ledger)) | dict(complaints_at_rest(db, log)) == {}
+    _require_none(dict(complaints(db, log, ledger)) | dict(complaints_at_rest(db, log)))
+
+
+def _require_none(found: dict[str, list[Any]]) -> None:
+    assert not found, "\n".join(f"{claim}: {proof}" for claim, proof in found.items())
 
 
 def complaints(db: Path, log: Path, ledger: Ledger) -> Complaints:
@@ -178,7 +182,7 @@ def _is_as_sent(assignment: int, row: Row, ledger: Ledger) -> bool:
     task_id, kind, payload, result = row
     sent = ledger.sent.get(assignment)
     if sent is None:
-        return bool(kind == HASH and json.loads(result) == expected_hash(json.loads(payload)))
+        return kind in RESULTS and bool(json.loads(result) == RESULTS[kind](json.loads(payload)))
     return (sent.task_id, sent.ok, sent.value) == (task_id, True, json.loads(result))
 
 

@@ -30,11 +30,15 @@ FROM_CLIENT: list[ClientMessage] = [
     messages.PingRequest("now\U0001f4a3"),
     messages.Query(1, [], notify=True),
     messages.Query(1, [0, MOST]),
-    messages.Admin(1, "s", "deadletter.clear"),
-    messages.Admin(1, "s", "deadletter.clear", Raw(b'{"limit":1}')),
+    messages.Authenticate("0f" * 32),
+    messages.Proof("a9" * 32),
+    messages.Admin(1, "deadletter.clear"),
+    messages.Admin(1, "deadletter.clear", Raw(b'{"limit":1}')),
     messages.Goodbye(),
 ]
 FROM_SERVER: list[ServerMessage] = [
+    messages.Challenge("0f" * 32),
+    messages.Authenticated(["producer", "worker"], "a9" * 32),
     messages.RegisterResponse(
         client_id=1, server="dtm", protocol=1, heartbeat_interval=10.0, heartbeat_timeout=30.0, resumed=[7], lost=[8]
     ),

@@ -229,7 +229,7 @@ WITH_REF = {
         ("a negative id", {"type": "Query", "ref": 7, "ids": [-1]}),
         ("a broken id", {"type": "Query", "ref": 7, "ids": [1.5]}),
         ("too many ids", {"type": "Query", "ref": 7, "ids": [1] * 10_001}),
-        ("a secret that is none", {"type": "Admin", "ref": 7, "secret": None, "command": "x"}),
+        ("a command that is none", {"type": "Admin", "ref": 7, "command": None}),
     ),
     "a delay of 1e999": b'{"type":"Submit","ref":7,"tasks":[{"kind":"a","delay":1e999}]}',
     "a priority of 5,000 digits": b'{"type":"Submit","ref":7,"tasks":[{"kind":"a","priority":%b}]}' % (b"1" * 5_000),

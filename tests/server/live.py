@@ -22,6 +22,7 @@ from dtm.server.machine import this_machine
 from dtm.server.settings import Settings
 from dtm.storage.migrate import prepare
 from dtm.storage.reader import Reader, TaskHistory
+from tests.introduction import introduce
 from tests.waiting import eventually
 from tests.wire import Line, Wire
 
@@ -78,6 +79,11 @@ class Peer(Wire):
         ids: list[int] = answer["ids"]
         return ids
 
+    async def become_operator(self, live: Live) -> None:
+        """Prove to know the secret that lies beside the store."""
+        answer = await introduce(self, live.secret)
+        assert answer["roles"] == ["admin"], answer
+
     async def query(self, *ids: int, notify: bool = False) -> list[Line | None]:
         """Ask how tasks stand."""
         answer = await self.ask({"type": "Query", "ref": 7, "ids": ids, "notify": notify})
@@ -113,6 +119,13 @@ class Live:
         """Connect a client."""
         async with await anyio.connect_tcp(self.settings.host, self.port) as stream:
             yield Peer(stream)
+
+    @property
+    def secret(self) -> str:
+        """What the operator of this machine finds beside the store."""
+        record: Line = json.loads(self.settings.db.with_name("tasks.db.server").read_text())
+        secret: str = record["secret"]
+        return secret
 
     def logged(self, event: str) -> list[EventDict]:
         """Give what was logged under this name."""

@@ -13,9 +13,12 @@ from anyio import create_task_group, to_thread
 
 from dtm.core.balance import LeastLoaded, Seat
 from dtm.protocol.messages import Message
+from dtm.server.admission import Access
 from dtm.server.clock import Clock
 from dtm.server.committer import Committer
 from dtm.server.delivery import Delivery
+from dtm.server.disk import Disk
+from dtm.server.gate import Gate
 from dtm.server.hub import Hub
 from dtm.server.lookup import Lookup
 from dtm.server.roster import Roster
@@ -103,13 +106,16 @@ async def hub_on(folder: Path) -> AsyncIterator[Hub]:
 
             yield Hub(
                 name="hub",
-                secret="secret",
+                access=Access((), demands_token=False),
                 settings=FAST,
+                gate=Gate(FAST.limits),
+                disk=Disk(folder / "tasks.db", folder / "tasks.db.lock", folder, min_free=0),
                 clock=clock,
                 roster=roster,
                 watchers=Watchers(),
                 committer=Committer(store, roster, clock, in_thread=to_thread.run_sync, limits=FAST.limits),
                 lookup=Lookup(reader, to_thread.run_sync),
+                inquiries=Lookup(reader, to_thread.run_sync),
                 background=in_background,
             )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.introduction import introduce
 from tests.server.live import Live, Peer, failure, serving, success
 from tests.waiting import eventually
 from tests.wire import Line
@@ -16,10 +17,17 @@ NOTHING: Line = {"selection": {}, "limit": 1}
 EVERYTHING: Line = {"selection": {"everything": True}, "limit": 100}
 
 
-def order(live: Live, command: str, args: Any, **changes: Any) -> Line:
-    """Write an `Admin` with the secret that lies beside the store."""
-    secret = json.loads(live.settings.db.with_name("tasks.db.server").read_text())["secret"]
-    return {"type": "Admin", "ref": 9, "secret": secret, "command": command, "args": args, **changes}
+def order(command: str, args: Any) -> Line:
+    """Write an `Admin`."""
+    return {"type": "Admin", "ref": 9, "command": command, "args": args}
+
+
+@pytest.fixture
+async def operator(live: Live) -> AsyncIterator[Peer]:
+    """A connection of the operator of this machine, who may do there what anybody may, too."""
+    async with live.dial() as peer:
+        await peer.become_operator(live)
+        yield peer
 
 
 async def bury(peer: Peer, *payloads: str) -> list[int]:
@@ -32,22 +40,31 @@ async def bury(peer: Peer, *payloads: str) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("secret", ["", "0" * 64, "\0", "ä"])
-async def test_without_the_secret_nothing_is_done(live: Live, peer: Peer, secret: str) -> None:
-    """And nothing told, not even whether there is such a command."""
-    answer = await peer.ask(order(live, "deadletter.clear", EVERYTHING, secret=secret))
-    unknown = await peer.ask(order(live, "no.such", EVERYTHING, secret=secret))
+@pytest.mark.parametrize("command", ["deadletter.clear", "stats", "no.such"])
+async def test_without_a_handshake_nothing_is_done(peer: Peer, command: str) -> None:
+    """And nothing told, not even whether there is such a command; the connection ends."""
+    await peer.say(order(command, EVERYTHING), order(command, EVERYTHING))
 
-    assert (answer["type"], answer["code"], answer["ref"]) == ("Error", "forbidden", 9)
-    assert unknown == answer
+    (answer,) = await peer.hear_all()
+    assert (answer["type"], answer["code"], answer["ref"]) == ("Error", "unauthenticated", 9)
+    assert "wanted a token of role admin for Admin, found none" in answer["message"]
 
 
-async def test_an_unknown_command_is_answered_with_those_there_are(live: Live, peer: Peer) -> None:
+async def test_a_wrong_secret_ends_the_connection(peer: Peer) -> None:
+    """There is no second try."""
+    answer = await introduce(peer, "0" * 64)
+
+    assert (answer["type"], answer["code"]) == ("Error", "unauthenticated")
+    assert "started without --token-file" in answer["message"]
+    assert await peer.hear_all() == []
+
+
+async def test_an_unknown_command_is_answered_with_those_there_are(operator: Peer) -> None:
     """Whoever mistypes one sees the right one."""
-    answer = await peer.ask(order(live, "deadletter.clean", EVERYTHING))
+    answer = await operator.ask(order("deadletter.clean", EVERYTHING))
 
     assert (answer["code"], answer["ref"]) == ("unknown-command", 9)
-    assert "deadletter.clear, deadletter.reprocess" in answer["message"]
+    assert "deadletter.clear, deadletter.count" in answer["message"]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +80,9 @@ async def test_an_unknown_command_is_answered_with_those_there_are(live: Live, p
         ({"selection": {"ids": 1}, "limit": 1}, "$.selection.ids"),
     ],
 )
-async def test_wrong_arguments_are_named(live: Live, peer: Peer, args: Any, complaint: str) -> None:
+async def test_wrong_arguments_are_named(operator: Peer, args: Any, complaint: str) -> None:
     """A field that is not known is refused too: a condition that was not understood would select too much."""
-    answer = await peer.ask(order(live, "deadletter.clear", args))
+    answer = await operator.ask(order("deadletter.clear", args))
 
     assert (answer["code"], answer["ref"]) == ("bad-arguments", 9)
     assert complaint in answer["message"]
@@ -75,10 +92,11 @@ async def test_wrong_arguments_are_named(live: Live, peer: Peer, args: Any, comp
 @pytest.mark.parametrize("field", ["ids", "died_before", "through"])
 async def test_numbers_that_no_store_holds_harm_nothing(live: Live, peer: Peer, field: str, number: int) -> None:
     """They are refused by the field's name; the server goes on."""
+    await peer.become_operator(live)
     await peer.register("A")
     await bury(peer, "x")
     selection = {"ids": [number]} if field == "ids" else {"everything": True, field: number}
-    answer = await peer.ask(order(live, "deadletter.clear", {"selection": selection, "limit": 1}))
+    answer = await peer.ask(order("deadletter.clear", {"selection": selection, "limit": 1}))
 
     assert answer["ref"] == 9
     assert answer["code"] == "bad-arguments"
@@ -88,9 +106,10 @@ async def test_numbers_that_no_store_holds_harm_nothing(live: Live, peer: Peer, 
 
 async def test_reprocessed_tasks_run_again(live: Live, peer: Peer) -> None:
     """With the same id and a fresh count; it is recorded, in the log too."""
+    await peer.become_operator(live)
     await peer.register("A")
     first, second, third = await bury(peer, "one", "two", "three")
-    await peer.say(order(live, "deadletter.reprocess", {"selection": {"ids": [second, third, 999]}, "limit": 1}))
+    await peer.say(order("deadletter.reprocess", {"selection": {"ids": [second, third, 999]}, "limit": 1}))
 
     await peer.expect("AdminResponse", ref=9, result={"done": 1, "left": 1})
     again = await peer.expect("Task", task_id=second, retry_count=0)
@@ -104,9 +123,10 @@ async def test_reprocessed_tasks_run_again(live: Live, peer: Peer) -> None:
 
 async def test_cleared_tasks_are_gone(live: Live, peer: Peer) -> None:
     """Asking for them finds nothing; the log keeps what they were."""
+    await peer.become_operator(live)
     await peer.register("A")
     ids = await bury(peer, "one", "two")
-    await peer.say(order(live, "deadletter.clear", {"selection": {"error": "ONE"}, "limit": 5}))
+    await peer.say(order("deadletter.clear", {"selection": {"error": "ONE"}, "limit": 5}))
     await peer.expect("AdminResponse", result={"done": 1, "left": 0})
 
     assert [task and task["state"] for task in await peer.query(*ids)] == [None, "dead"]
@@ -116,9 +136,10 @@ async def test_cleared_tasks_are_gone(live: Live, peer: Peer) -> None:
 
 async def test_an_empty_selection_selects_nothing(live: Live, peer: Peer) -> None:
     """A script whose list came out empty must not clear everything."""
+    await peer.become_operator(live)
     await peer.register("A")
     (id,) = await bury(peer, "x")
-    await peer.say(order(live, "deadletter.clear", NOTHING))
+    await peer.say(order("deadletter.clear", NOTHING))
 
     await peer.expect("AdminResponse", result={"done": 0, "left": 0})
     assert live.state(id)[0] == "dead"
@@ -126,9 +147,10 @@ async def test_an_empty_selection_selects_nothing(live: Live, peer: Peer) -> Non
 
 async def test_a_follower_hears_of_a_second_end(live: Live, peer: Peer, other: Peer) -> None:
     """Whoever asks again after a reprocessing is told how it went this time."""
+    await other.become_operator(live)
     await peer.register("A")
     (id,) = await bury(peer, "x")
-    await other.say(order(live, "deadletter.reprocess", EVERYTHING))
+    await other.say(order("deadletter.reprocess", EVERYTHING))
     await other.expect("AdminResponse")
     await other.query(id, notify=True)
     await peer.say(success(await peer.expect("Task", task_id=id), "well"))
@@ -139,12 +161,13 @@ async def test_a_follower_hears_of_a_second_end(live: Live, peer: Peer, other: P
 async def test_an_operator_is_served_during_the_drain(tmp_path: Path) -> None:
     """He may be the one who waits for it."""
     async with serving(tmp_path) as live, live.dial() as peer, live.dial() as operator:
+        await operator.become_operator(live)
         await peer.register("A")
         await bury(peer, "x")
         await peer.submit({"kind": "A"})
         await peer.expect("Task")
         live.stop.drain.set()
         await operator.expect("ShuttingDown")
-        await operator.say(order(live, "deadletter.clear", EVERYTHING))
+        await operator.say(order("deadletter.clear", EVERYTHING))
 
         await operator.expect("AdminResponse", result={"done": 1, "left": 0})

@@ -10,7 +10,7 @@ import sys
 import anyio
 import pytest
 from anyio import create_task_group
-from anyio.abc import ByteStream, SocketListener, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketListener, SocketStream
 from structlog.testing import capture_logs
 
 from dtm.server.listener import CannotListen, accept_forever, listen, port_of
@@ -141,4 +141,24 @@ async def test_a_full_table_of_descriptors_only_delays() -> None:
         ("listener.paused", 0.1),
         ("listener.paused", 0.2),
     ]
+    await close(listeners)
+
+
+async def test_a_connection_whose_peer_has_vanished_is_found_out() -> None:
+    """Nobody has to ping who is no worker; so the system probes."""
+    listeners = await listen("127.0.0.1", 0)
+    found: list[int] = []
+
+    async def serve(stream: ByteStream) -> None:
+        raw = stream.extra(SocketAttribute.raw_socket)
+        found.append(raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        await stream.aclose()
+
+    async with create_task_group() as group:
+        group.start_soon(accept_forever, listeners[0], serve, group)
+        await (await anyio.connect_tcp("127.0.0.1", port_of(listeners))).aclose()
+        await eventually(lambda: found)
+        group.cancel_scope.cancel()
+
+    assert found == [1]
     await close(listeners)

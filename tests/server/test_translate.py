@@ -12,8 +12,9 @@ from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.framing import MAX_VALUE
 from dtm.protocol.messages import SubmittedTask
+from dtm.server.commands import MAX_COMMAND, command
 from dtm.server.limits import Limits
-from dtm.server.translate import MAX_COMMAND, Unacceptable, command, outcome, submission
+from dtm.server.translate import Unacceptable, outcome, submission
 from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Submission, Success
 
 
@@ -29,7 +30,7 @@ def result(**fields: Any) -> messages.Result:
 
 def admin(name: str, args: object) -> messages.Admin:
     """Write an `Admin`."""
-    return messages.Admin(1, "secret", name, Raw(json.dumps(args).encode()))
+    return messages.Admin(1, name, Raw(json.dumps(args).encode()))
 
 
 def test_what_a_task_does_not_say_stays_open() -> None:

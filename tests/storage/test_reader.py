@@ -122,6 +122,7 @@ def test_a_history_tells_every_attempt_and_every_death(stage: Stage, reader: Rea
             resolution="reprocessed",
             payload="1",
             retry_count=0,
+            id=1,
         )
     ]
 
@@ -144,7 +145,7 @@ def test_deaths_outlive_their_task(stage: Stage, reader: Reader) -> None:
 
     assert reader.history(1) is None
     assert reader.deaths(1) == [
-        DeadLetterRow(1, "add", "rejected", "ValueError: boom", NOON, NOON + SECOND, "cleared", None, None)
+        DeadLetterRow(1, "add", "rejected", "ValueError: boom", NOON, NOON + SECOND, "cleared", None, None, 1)
     ]
     assert reader.deaths(2) == []
 
@@ -168,8 +169,8 @@ def letters(stage: Stage) -> Stage:
 def test_open_letters_are_listed_the_newest_first(reader: Reader) -> None:
     """With what their task is; settled ones are not among them."""
     assert reader.dead_letters(EVERYTHING, limit=9) == [
-        DeadLetterRow(4, "mul", "rejected", "ValueError", NOON + 3 * MINUTE, None, None, '"ValueError"', 1),
-        DeadLetterRow(1, "add", "rejected", "KeyError", NOON, None, None, '"KeyError"', 1),
+        DeadLetterRow(4, "mul", "rejected", "ValueError", NOON + 3 * MINUTE, None, None, '"ValueError"', 1, 4),
+        DeadLetterRow(1, "add", "rejected", "KeyError", NOON, None, None, '"KeyError"', 1, 1),
     ]
 
 

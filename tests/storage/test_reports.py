@@ -263,6 +263,18 @@ def test_a_client_that_came_back_repeats_what_it_said_before(stage: Stage) -> No
     assert receipt.reports == [Verdict(accepted=True, state="completed")]
 
 
+def test_another_process_of_the_same_name_repeats_nothing(stage: Stage) -> None:
+    """It did not say it before."""
+    first = stage.join(instance="p1").client_id
+    stage.submit(ADD)
+    (assigned,) = stage.give(first)
+    stage.report(assigned, OK)
+    other = stage.join(instance="p2").client_id
+    receipt = stage.apply(Batch(reports=[report(assigned, OK, client_id=other)]))
+
+    assert receipt.reports == [Verdict(accepted=False, state="completed")]
+
+
 @pytest.mark.parametrize("first", [OK, FAILED, HOPELESS, UNBEGUN], ids=["ok", "failed", "hopeless", "released"])
 @pytest.mark.parametrize("second", [OK, FAILED, UNBEGUN], ids=["ok", "failed", "released"])
 def test_of_two_different_reports_the_first_counts(stage: Stage, first: Outcome, second: Outcome) -> None:

@@ -1,0 +1,73 @@
+"""The options with which a client shows who it is and checks who the server is.
+
+Knows no command. A token stands in a file and is named by its path only: what is on a command line or in the
+environment, others can read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from msgspec import Struct, structs
+
+from dtm.cli.setting import setting
+from dtm.security.credentials import Credentials
+from dtm.security.tls import client_tls
+from dtm.security.tokens import read_token
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
+
+_FILE = click.Path(path_type=Path)
+_OPTIONS = (
+    setting("--token-file", metavar="FILE", type=_FILE, help="The file with this client's token and its roles."),
+    setting("--tls", is_flag=True, default=False, help="Speak TLS; trust the authorities that this system trusts."),
+    setting("--tls-ca", metavar="FILE", type=_FILE, help="Speak TLS; trust the authorities of this PEM file only."),
+    setting("--tls-cert", metavar="FILE", type=_FILE, help="This client's certificate, if the server wants one (PEM)."),
+    setting("--tls-key", metavar="FILE", type=_FILE, help="The key of that certificate (PEM)."),
+)
+
+
+class CredentialFiles(Struct, frozen=True, kw_only=True):
+    """What the command line says of credentials."""
+
+    token_file: Path | None = None
+    tls: bool = False
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def read(self) -> Credentials:
+        """Read the files; naming one for TLS asks for TLS.
+
+        Raises:
+            Misconfigured: one of them cannot be used.
+        """
+        speaks_tls = self.tls or (self.tls_ca, self.tls_cert, self.tls_key) != (None, None, None)
+        return Credentials(
+            None if self.token_file is None else read_token(self.token_file),
+            client_tls(self.tls_ca, self.tls_cert, self.tls_key) if speaks_tls else None,
+        )
+
+    def words(self) -> Iterator[str]:
+        """Give the command line that says the same: paths, never what the files hold."""
+        for name, value in structs.asdict(self).items():
+            flag = f"--{name.replace('_', '-')}"
+            if value is True:
+                yield flag
+            elif value:
+                yield from (flag, str(value))
+
+
+def credential_options(command: _Decorated) -> _Decorated:
+    """Add the options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_files(values: dict[str, Any]) -> CredentialFiles:
+    """Take what the options say out of a command's values."""
+    return CredentialFiles(**{field.name: values.pop(field.name) for field in structs.fields(CredentialFiles)})

@@ -1,0 +1,267 @@
+"""The safety lines: what is weakened, and which tests must notice.
+
+A line that stays green when it is weakened is either not needed or not tested; neither may stand here.
+"""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Mutation
+
+_STORAGE = "tests/storage"
+_SERVER = "tests/server"
+
+ON_DISK = (
+    Mutation(
+        name="answered before the commit",
+        file="dtm/storage/store.py",
+        line="        transaction = connection.begin()\n",
+        weakened="        if connection.in_transaction():\n"
+        "            connection.get_transaction().commit()\n"
+        "        transaction = connection.begin()\n"
+        "        transaction.commit = lambda: None\n",
+        tests=(f"{_STORAGE}/test_store.py",),
+    ),
+    Mutation(
+        name="commits that do not wait for the disk",
+        file="dtm/storage/engine.py",
+        line='"synchronous": 2,',
+        weakened='"synchronous": 1,',
+        tests=(f"{_STORAGE}/test_engine.py",),
+    ),
+    Mutation(
+        name="settings that are not read back",
+        file="dtm/storage/engine.py",
+        line="    if found != value:\n",
+        weakened="    if False:\n",
+        tests=(f"{_STORAGE}/test_engine.py",),
+    ),
+    Mutation(
+        name="a failed commit taken for a refusal",
+        file="dtm/storage/store.py",
+        line='        raise StoreFailed(\n            f"the database failed',
+        weakened='        raise StoreBusy(\n            f"the database failed',
+        tests=(f"{_STORAGE}/test_store.py",),
+    ),
+    Mutation(
+        name="a wrong picture of the table committed",
+        file="dtm/storage/transaction.py",
+        line="        if changed != len(items):\n",
+        weakened="        if False:\n",
+        tests=(f"{_STORAGE}/test_store.py",),
+    ),
+    Mutation(
+        name="a half-made database at the store's path",
+        file="dtm/storage/migrate.py",
+        line='    draft = path.with_name(path.name + ".new")\n',
+        weakened="    draft = path\n",
+        tests=(f"{_STORAGE}/test_migrate.py",),
+    ),
+    Mutation(
+        name="two servers on one store",
+        file="dtm/storage/lock.py",
+        line="            self._lock.acquire(timeout=wait_s)\n",
+        weakened="            pass\n",
+        tests=(f"{_STORAGE}/test_lock.py",),
+    ),
+    Mutation(
+        name="one bad item fails its batch",
+        file="dtm/storage/store.py",
+        line="            return self._apply_singly(batch, now)\n",
+        weakened="            raise StoreFailed('a bad item')\n",
+        tests=(f"{_STORAGE}/test_store.py",),
+    ),
+)
+
+FENCES = (
+    Mutation(
+        name="a result of an earlier assignment accepted",
+        file="dtm/storage/reports.py",
+        line="        assignments.c.outcome.is_(None),\n        tasks.c.assignment_id == assignments.c.id,\n",
+        weakened="",
+        tests=(f"{_STORAGE}/test_reports.py", f"{_STORAGE}/test_attempts.py"),
+    ),
+    Mutation(
+        name="a result of another client accepted",
+        file="dtm/storage/reports.py",
+        line=" and attempt.client_id == report.client_id\n",
+        weakened="\n",
+        tests=(f"{_STORAGE}/test_reports.py",),
+    ),
+    Mutation(
+        name="a repeated result called stale",
+        file="dtm/storage/reports.py",
+        line="accepted=self._is_repeated(report)",
+        weakened="accepted=False",
+        tests=(f"{_STORAGE}/test_reports.py",),
+    ),
+    Mutation(
+        name="the same report counted twice in one batch",
+        file="dtm/storage/reports.py",
+        line="attempt is not None and report.assignment_id not in counted and",
+        weakened="attempt is not None and",
+        tests=(f"{_STORAGE}/test_reports.py",),
+    ),
+    Mutation(
+        name="work resumed by its number alone",
+        file="dtm/storage/clients.py",
+        line='        clients.c.name == bindparam("name"),\n'
+        '        clients.c.instance.is_not_distinct_from(bindparam("instance")),\n',
+        weakened='        bindparam("name") == bindparam("name"),\n'
+        '        bindparam("instance").is_not_distinct_from(bindparam("instance")),\n',
+        tests=(f"{_STORAGE}/test_clients.py",),
+    ),
+    Mutation(
+        name="tasks given to a client that has just left",
+        file="dtm/storage/store.py",
+        line="    return [seat for seat in seats if seat.client_id not in gone]\n",
+        weakened="    return list(seats)\n",
+        tests=(f"{_STORAGE}/test_claim.py", f"{_STORAGE}/test_store.py"),
+    ),
+    Mutation(
+        name="a key of another task not refused",
+        file="dtm/storage/intake.py",
+        line="                _require_same(task, twin)\n",
+        weakened="",
+        tests=(f"{_STORAGE}/test_intake.py",),
+    ),
+    Mutation(
+        name="keys not looked up",
+        file="dtm/storage/intake.py",
+        line="    if not keys:\n        return {}\n",
+        weakened="    return {}\n",
+        tests=(f"{_STORAGE}/test_intake.py",),
+    ),
+)
+
+BLAME = (
+    Mutation(
+        name="one attempt too many",
+        file="dtm/core/retry.py",
+        line="    if not may_retry or retry_count + 1 >= max_retries:\n",
+        weakened="    if not may_retry or retry_count >= max_retries:\n",
+        tests=("tests/core/test_retry.py",),
+    ),
+    Mutation(
+        name="a poisoned task kills clients for ever",
+        file="dtm/core/retry.py",
+        line="    if retry_count + 1 >= max_retries:\n",
+        weakened="    if False:\n",
+        tests=("tests/core/test_retry.py",),
+    ),
+    Mutation(
+        name="a drain costs a retry",
+        file="dtm/storage/batch.py",
+        line="DEATHS = frozenset({Why.CONNECTION_LOST,",
+        weakened="DEATHS = frozenset({Why.DRAINED, Why.CONNECTION_LOST,",
+        tests=(f"{_SERVER}/test_app.py",),
+    ),
+    Mutation(
+        name="no time to come back after a restart",
+        file="dtm/server/app.py",
+        line="monotonic_s() + self._settings.heartbeat_timeout_s",
+        weakened="monotonic_s()",
+        tests=(f"{_SERVER}/test_app.py",),
+    ),
+    Mutation(
+        name="the server's own pause counted as silence",
+        file="dtm/server/monitor.py",
+        line="            hub.roster.forgive(late_s, now_s)\n",
+        weakened="",
+        tests=(f"{_SERVER}/test_monitor.py",),
+    ),
+    Mutation(
+        name="a silent client never declared dead",
+        file="dtm/server/roster.py",
+        line="            if now_s - member.heard_s >= timeout_s and member.outlet.is_heard\n",
+        weakened="            if False\n",
+        tests=(f"{_SERVER}/test_monitor.py",),
+    ),
+)
+
+CLIENT = (
+    Mutation(
+        name="a result forgotten once it is sent",
+        file="dtm/client/workload.py",
+        line="        self._results.update((result.assignment, result) for result in results)\n",
+        weakened="",
+        tests=("tests/client/test_worker.py", "tests/client/test_workload.py"),
+    ),
+    Mutation(
+        name="a worker that does not name what it holds",
+        file="dtm/client/workload.py",
+        line="        return [*self._held, *self._returned]\n",
+        weakened="        return []\n",
+        tests=("tests/client/test_worker.py",),
+    ),
+)
+
+AUDIT = (
+    Mutation(
+        name="a death without its audit row",
+        file="dtm/storage/attempts.py",
+        line='        tx.record("dead", fields)\n',
+        weakened="",
+        tests=(f"{_STORAGE}/test_reports.py", f"{_STORAGE}/test_deadletters.py"),
+    ),
+    Mutation(
+        name="a torn line left in the log",
+        file="dtm/server/audit_log.py",
+        line="        if length < len(tail.data):\n",
+        weakened="        if False:\n",
+        tests=(f"{_SERVER}/test_audit_log.py", f"{_SERVER}/test_projector.py"),
+    ),
+    Mutation(
+        name="another store's log continued",
+        file="dtm/server/projector.py",
+        line="        if not known or known[0] != AuditLine(seq, last):\n",
+        weakened="        if False:\n",
+        tests=(f"{_SERVER}/test_projector.py",),
+    ),
+    Mutation(
+        name="a log that somebody moved written on",
+        file="dtm/server/projector.py",
+        line="        if not self._file.is_current:\n",
+        weakened="        if self._position == 0:\n",
+        tests=(f"{_SERVER}/test_projector.py",),
+    ),
+)
+
+GATES = (
+    Mutation(
+        name="an operator's command from anybody",
+        file="dtm/server/admission.py",
+        line="        if type(message) not in self._allowed and type(message) not in HANDSHAKE:\n",
+        weakened="        if False:\n",
+        tests=(f"{_SERVER}/test_admin.py",),
+    ),
+    Mutation(
+        name="a token that nobody has",
+        file="dtm/server/admission.py",
+        line="        if grant is None:\n",
+        weakened="        grant = grant or self._access.grants[0]\n        if grant is None:\n",
+        tests=(f"{_SERVER}/test_admission.py",),
+    ),
+    Mutation(
+        name="a server that proves nothing",
+        file="dtm/security/introduction.py",
+        line="                if not self._exchange.is_servers(bytes.fromhex(proof), self._token):\n",
+        weakened="                if False:\n",
+        tests=("tests/security/test_introduction.py",),
+    ),
+    Mutation(
+        name="a proof made for somebody in between",
+        file="dtm/security/handshake.py",
+        line="        return self.client_nonce + self.server_nonce + self.channel\n",
+        weakened="        return self.client_nonce + self.server_nonce\n",
+        tests=("tests/security/test_handshake.py",),
+    ),
+    Mutation(
+        name="a symbolic link followed by the log",
+        file="dtm/server/audit_log.py",
+        line="        if self.path.is_symlink():\n",
+        weakened="        if False:\n",
+        tests=(f"{_SERVER}/test_audit_log.py",),
+    ),
+)
+
+MUTATIONS = (*ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES)
