@@ -8,7 +8,7 @@ import click
 
 from . import documents
 from .exits import EXIT_FAILED
-from .options import Output, file_options, log_option
+from .options import Output, local_options, log_option
 
 
 @click.group
@@ -17,7 +17,7 @@ def audit() -> None:
 
 
 @audit.command
-@file_options
+@local_options
 @log_option
 def verify(db: Path, output: Output, dead_letter_log: Path) -> int:
     """Compare the dead-letter log, rotated files too, with the database line by line.

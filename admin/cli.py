@@ -16,6 +16,7 @@ from dtm.security.errors import Misconfigured
 from dtm.storage.errors import StoreMissing
 
 from .audit import audit
+from .backup import backup, restore
 from .deadletter import deadletter
 from .errors import NotFound, ServerUnreachable
 from .exits import EXIT_NOT_FOUND, EXIT_UNREACHABLE
@@ -37,6 +38,8 @@ def cli() -> None:
 
 
 cli.add_command(audit)
+cli.add_command(backup)
+cli.add_command(restore)
 cli.add_command(stats)
 cli.add_command(deadletter)
 cli.add_command(tasks)

@@ -73,6 +73,21 @@ def live_server(path: Path) -> Holder | None:
 
 
 @contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep every server away from `path` as long as the `with` lasts.
+
+    Raises:
+        StoreHeld: one is at work there.
+    """
+    lock = StoreLock(path)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def changing(place: Place, *, clock: Clock, timeout_s: float) -> Iterator[CarryOut]:
     """Find the way to change the store at `place`; the commands of one `with` all go there.
 

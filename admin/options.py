@@ -104,6 +104,20 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return file_options(server(credential_options(with_place)))
 
 
+def local_options(command: _Decorated) -> _Decorated:
+    """Add the options of a command that needs the files themselves; `--server` is refused with the reason."""
+    return file_options(
+        click.option("--server", hidden=True, expose_value=False, callback=_refuse_server)(command),
+    )
+
+
+def _refuse_server(_: click.Context, __: click.Parameter, server: str | None) -> None:
+    if server is not None:
+        raise click.UsageError(
+            "wanted no --server, as this command works on the store's own files; run it on the server's machine"
+        )
+
+
 def log_option(command: _Decorated) -> _Decorated:
     """Add `--dead-letter-log`, under the name and default that the server has for it."""
     return setting(

@@ -89,7 +89,10 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
         stack.callback(lock.release)
         how = prepare(settings.db)
         store = Store.open(
-            settings.db, policy=_policy(settings, machine.chance), balance=_balance(settings, machine.chance)
+            settings.db,
+            policy=_policy(settings, machine.chance),
+            balance=_balance(settings, machine.chance),
+            numbers_above=machine.clock.now(),
         )
         stack.callback(store.close)
         store.wait_for_lock(LOCK_TRY_S)

@@ -1,6 +1,6 @@
 """The dead-letter log as it lies on disk: the file that grows, and those that were rotated.
 
-Knows no database and changes nothing. What was rotated keeps its place in the log: `NAME.17` and `NAME-20261124`
+Knows no database. What was rotated keeps its place in the log: `NAME.17` and `NAME-20261124`
 are parts of it, whoever renamed them; any other name is not.
 """
 
@@ -17,6 +17,7 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from dtm.core import auditline
+from dtm.storage.disk import sync
 
 MAX_APPEND = 512 * 1024
 """Bytes written and synced at once. A crash can damage no more than this, so that a longer tail shows where it is."""
@@ -75,6 +76,18 @@ def rotated_name(path: Path, seq: int) -> Path:
     while os.path.lexists(aside):  # the log was written anew, and an earlier one of that name came back
         aside = aside.with_name(f"{aside.name}0")
     return aside
+
+
+def move_aside(path: Path, name: str) -> list[Path]:
+    """Rename all files of the log at `path` so that they are no part of it any more, and give their new names.
+
+    Raises:
+        OSError: one cannot be renamed.
+    """
+    moved = [file.rename(file.with_name(f"{file.name}.{name}")) for file in _parts(path)]
+    if moved:
+        sync(path.parent)
+    return moved
 
 
 def last_rotated(path: Path) -> tuple[Path, str] | None:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, MultipleResultsFound, NoResultFound
 
 from dtm.storage.engine import reader_engine
 from dtm.storage.errors import StoreMissing, StoreRefused
-from dtm.storage.schema import APPLICATION_ID, REVISION
+from dtm.storage.schema import APPLICATION_ID, BACKUP_MARK, REVISION
 
 _VERSION = text("SELECT version_num FROM alembic_version")
 
@@ -33,6 +33,31 @@ def require_current(path: Path) -> None:
             f"has schema {revision}, older than {REVISION}",
             "start dtm-server on it once, which migrates it",
         )
+
+
+def require_no_backup(path: Path) -> None:
+    """Make sure that the store at `path`, which can be read, is no backup that was copied there.
+
+    Raises:
+        StoreRefused: it is one.
+    """
+    if is_backup(path):
+        raise StoreRefused(
+            path,
+            "is a backup, and what has been done since it was made is not in it",
+            f"move it to another name, and put it in place with: dtm-admin restore NAME --db {path}",
+        )
+
+
+def is_backup(path: Path) -> bool:
+    """Say whether a database carries the mark of a backup of ours; what cannot be read carries none."""
+    try:
+        with reader_engine(path).connect() as connection:
+            mark = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            owner = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    except (DatabaseError, StoreRefused):
+        return False
+    return bool((owner, mark) == (APPLICATION_ID, BACKUP_MARK))
 
 
 def revision_of(path: Path) -> str:

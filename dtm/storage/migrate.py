@@ -5,8 +5,6 @@ The caller holds the store's lock.
 
 from __future__ import annotations
 
-import errno
-import os
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -17,9 +15,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from dtm.storage.disk import sync
+from dtm.storage.draft import put_in_place, require_no_remains
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreMissing, StoreRefused
-from dtm.storage.inspect import revision_of
+from dtm.storage.inspect import require_no_backup, revision_of
 from dtm.storage.schema import REVISION
 
 
@@ -35,8 +34,10 @@ def prepare(path: Path) -> str:
     try:
         found = revision_of(path)
     except StoreMissing:
-        _create(path)
+        require_no_remains(path)
+        put_in_place(path, migrate)
         return "created"
+    require_no_backup(path)
     # A crash right after the creation leaves a name that can be read and is perhaps not on disk yet.
     sync(path.parent)
     if found == REVISION:
@@ -45,32 +46,9 @@ def prepare(path: Path) -> str:
     return f"migrated from schema {found} to {REVISION}"
 
 
-def _create(path: Path) -> None:
-    # Built under another name: a crash on the way leaves no half store at `path`.
-    draft = path.with_name(path.name + ".new")
-    log, *others = (draft.with_name(draft.name + end) for end in ("-wal", "-shm", "-journal"))
-    try:
-        for leftover in (draft, log, *others):
-            leftover.unlink(missing_ok=True)
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        _migrate(draft)
-        if log.exists():
-            # Closing merges the log into the file, and says nothing when the disk is too full for that.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        sync(draft)
-        draft.rename(path)
-        sync(path.parent)
-    except OSError as error:
-        raise StoreRefused(
-            path, f"cannot be created ({error.strerror})", "check that its folder exists, may be written and has room"
-        ) from error
-    except DatabaseError as error:
-        raise StoreRefused(path, f"cannot be created ({error.orig})", "check the disk, and that it has room") from error
-
-
 def _upgrade(path: Path) -> None:
     try:
-        _migrate(path)
+        migrate(path)
     except DatabaseError as error:
         raise StoreRefused(
             path, f"cannot be migrated ({error.orig})", "nothing was changed; mend that first"
@@ -81,7 +59,8 @@ def _upgrade(path: Path) -> None:
         ) from error
 
 
-def _migrate(path: Path) -> None:
+def migrate(path: Path) -> None:
+    """Run the migrations that the database at `path` has not seen, in one transaction."""
     engine = writer_engine(path)
     try:
         with engine.begin() as connection:

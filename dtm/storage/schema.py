@@ -30,6 +30,9 @@ REVISION = "0002"
 APPLICATION_ID = 0x64746D31
 """SQLite's mark of a file that is ours: "dtm1" in ASCII."""
 
+BACKUP_MARK = 0x626B7570
+"""SQLite's user version in a copy that nobody may work on as it is: "bkup" in ASCII."""
+
 metadata = MetaData()
 
 # SQLite knows one integer of 64 bits, and only under this name lets it be the row's own number.

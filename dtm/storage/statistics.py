@@ -103,7 +103,7 @@ _COUNTS = (
     .order_by(counts.c.kind, counts.c.state)
 )
 _NEXT_DUE = select(func.min(tasks.c.run_at)).where(is_in(State.SCHEDULED))
-_LOG_LAG = select(func.coalesce(select(func.max(audit.c.seq)).scalar_subquery(), 0) - meta.c.log_position)
+_LOG_LAG = select(func.count()).select_from(audit.join(meta, audit.c.seq > meta.c.log_position))
 _MINUTES = (
     select(activity.c.event, func.sum(activity.c.times))
     .where(activity.c.minute >= bindparam("since"))

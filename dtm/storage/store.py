@@ -23,18 +23,20 @@ from sqlalchemy.exc import (
 from dtm.core.auditline import FIRST_PREV, digest
 from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
-from dtm.storage import claim, clients, deadletters, intake, reports
+from dtm.storage import claim, clients, deadletters, intake, reports, witness
 from dtm.storage.batch import Batch
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreBusy, StoreFailed
-from dtm.storage.inspect import require_current
+from dtm.storage.inspect import require_current, require_no_backup
 from dtm.storage.receipt import Left, Receipt, Refused
 from dtm.storage.schema import assignments, audit, is_in, meta, tasks
 from dtm.storage.transaction import Policy, Sequences, Transaction
+from dtm.storage.witness import Witness
 
 # What one item's content can cause; its neighbours in the batch are sound.
 _DATA_ERRORS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, ValueError)
 
+_IDENTITY = select(meta.c.store_id, meta.c.epoch)
 _NEXT_EPOCH = update(meta).values(epoch=meta.c.epoch + 1)
 _SET_LOG_POSITION = update(meta).values(log_position=bindparam("position"))
 _LAST_LINE = select(audit.c.seq, audit.c.line).order_by(audit.c.seq.desc()).limit(1)
@@ -52,8 +54,16 @@ class Store:
         self._balance = balance
 
     @classmethod
-    def open(cls, path: Path, *, policy: Policy, balance: Balance) -> Store:
+    def open(cls, path: Path, *, policy: Policy, balance: Balance, numbers_above: int = 0) -> Store:
         """Open the store at `path` for writing.
+
+        Args:
+            path: the file.
+            policy: its rules of retries.
+            balance: who gets a task.
+            numbers_above: the new fencing numbers are above this and above all that the store remembers. A server
+                names its clock's microseconds: fewer than one a microsecond is given out, so that even in a copy of
+                long ago, which nobody noticed, no number comes again that the lost time knew.
 
         Raises:
             StoreRefused: there is none, or not of this version.
@@ -61,19 +71,23 @@ class Store:
             StoreFailed: the disk failed.
         """
         require_current(path)
+        require_no_backup(path)
         try:
             connection = writer_engine(path).connect()
         except DatabaseError as error:
             raise StoreFailed(f"{path}: cannot be opened for writing ({error.orig})") from error
         try:
             with _transaction(connection):
+                found = Witness(*connection.execute(_IDENTITY).one())
+                witness.require_not_older(path, found)
                 # What a crash left is readable but perhaps not yet on disk. This commit's fsync puts it there, before
                 # anything is answered or logged from it.
                 connection.execute(_NEXT_EPOCH)
-                sequences = _read_sequences(connection)
+                sequences = _read_sequences(connection, numbers_above)
         except BaseException:
             connection.close()
             raise
+        witness.note(path, msgspec.structs.replace(found, epoch=found.epoch + 1))
         return cls(connection, sequences, policy=policy, balance=balance)
 
     @property
@@ -174,11 +188,11 @@ def _transaction(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _read_sequences(connection: Connection) -> Sequences:
+def _read_sequences(connection: Connection, numbers_above: int) -> Sequences:
     seq, line = connection.execute(_LAST_LINE).one_or_none() or (0, None)
     return Sequences(
         task_id=_last_number(connection, tasks.name) + 1,
-        assignment_id=_last_number(connection, assignments.name) + 1,
+        assignment_id=max(_last_number(connection, assignments.name), numbers_above) + 1,
         audit_seq=seq,
         audit_prev=FIRST_PREV if line is None else digest(line),
         next_due_at=connection.execute(_NEXT_DUE).scalar(),

@@ -62,7 +62,8 @@ def test_a_missing_store_is_made_for_its_owner_alone(db: Path, umask: int) -> No
         os.umask(old)
 
     assert how == "created"
-    assert modes == {"tasks.db": 0o600, "tasks.db-wal": 0o600, "tasks.db-shm": 0o600}
+    files = ("tasks.db", "tasks.db-wal", "tasks.db-shm", "tasks.db.epoch")
+    assert modes == dict.fromkeys(files, 0o600)
 
 
 def test_a_store_that_was_made_is_whole_and_alone(db: Path) -> None:

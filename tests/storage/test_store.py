@@ -94,11 +94,11 @@ def test_ids_are_never_given_again(stage: Stage) -> None:
 
 
 def test_a_store_that_is_closed_is_one_file(stage: Stage) -> None:
-    """The write-ahead log is merged into it: who copies the file has everything."""
+    """The write-ahead log is merged into it: who copies the file has everything. Beside it lies the folder's memory."""
     stage.submit(ADD)
     stage.close()
 
-    assert [path.name for path in stage.path.parent.iterdir()] == ["tasks.db"]
+    assert sorted(path.name for path in stage.path.parent.iterdir()) == ["tasks.db", "tasks.db.epoch"]
 
 
 @pytest.mark.parametrize("balance", [LeastLoaded(), RoundRobin(), Random(random.Random(1))])
