@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 from anyio import EndOfStream, fail_after
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 
 from tests.waiting import LONG_S
 
@@ -17,7 +17,7 @@ Line = dict[str, Any]
 class Wire:
     """One connection; a message is a dict, as the JSON has it."""
 
-    def __init__(self, stream: SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._unread = b""
 

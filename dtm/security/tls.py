@@ -89,13 +89,13 @@ def reason_of(error: ssl.SSLError) -> str:
     """Say in a few words why the two sides do not agree."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not hold: {error.verify_message.rstrip('.')}"
-    name = error.reason or ""
+    name = getattr(error, "reason", None) or ""
     return _REASONS.get(name) or name.replace("_", " ").lower() or str(error)
 
 
 def is_no_tls(error: ssl.SSLError) -> bool:
     """Whether what came was never meant as TLS."""
-    return error.reason in _NO_TLS
+    return getattr(error, "reason", None) in _NO_TLS
 
 
 def _harden(context: ssl.SSLContext) -> None:

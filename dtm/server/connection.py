@@ -28,6 +28,8 @@ LAST_ANSWERS_S = 10.0
 STRANGERS_MAX_LINE = 4 * 1024
 """Bytes of a line from somebody who has not shown that he may speak here: a handshake needs a hundred."""
 _PUTS_NOTHING = (messages.PingRequest, messages.Query)
+# The first bytes of every version since SSL 3.0.
+_TLS_HELLO = b"\x16\x03"
 
 log = structlog.get_logger()
 
@@ -114,6 +116,9 @@ class Connection:
         self._outbox.close()
 
     async def _take_all(self, lines: LineBuffer, data: bytes) -> int:
+        if not lines.has_rest and data.startswith(_TLS_HELLO):
+            # Its line may never end; whoever wants TLS is to learn at once that there is none.
+            raise BadLine(ErrorCode.BAD_JSON, "wanted lines of JSON, found a TLS handshake; this server speaks no TLS")
         ended = 0
         for line in lines.feed(data):
             ended += 1

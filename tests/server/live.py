@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -13,7 +14,8 @@ from typing import Any
 import anyio
 import msgspec
 from anyio import Event, create_task_group
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -41,7 +43,7 @@ FAST = Settings(
 class Peer(Wire):
     """One connection to a server."""
 
-    def __init__(self, stream: SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         super().__init__(stream)
         self._fences = 0
 
@@ -115,10 +117,16 @@ class Live:
         await self.ended.wait()
 
     @asynccontextmanager
-    async def dial(self) -> AsyncIterator[Peer]:
+    async def dial(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
         """Connect a client."""
         async with await anyio.connect_tcp(self.settings.host, self.port) as stream:
-            yield Peer(stream)
+            if tls is None:
+                yield Peer(stream)
+                return
+            async with await TLSStream.wrap(
+                stream, hostname="localhost", ssl_context=tls, standard_compatible=False
+            ) as secured:
+                yield Peer(secured)
 
     @property
     def secret(self) -> str:
