@@ -15,3 +15,7 @@ class ServerUnreachable(DtmError):
 
 class CommandRefused(DtmError):
     """The command arrived, and was not carried out."""
+
+
+class PutOff(CommandRefused):
+    """The command was refused for the moment."""

@@ -5,6 +5,7 @@ Knows no tables and no files; what a command does is the server's affair.
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from collections import deque
@@ -16,19 +17,24 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from dtm.cli.options import Address
+from dtm.core.backoff import Backoff
 from dtm.protocol import codec, messages
-from dtm.protocol.codec import BadLine
+from dtm.protocol.codec import BadLine, ErrorCode
 from dtm.protocol.framing import MAX_ANSWER, LineBuffer, LineTooLong
 from dtm.storage.batch import Clear, Reprocess
 from dtm.storage.receipt import Resolved
 
 from .approach import Approach, opened
-from .errors import CommandRefused, ServerUnreachable
+from .errors import CommandRefused, PutOff, ServerUnreachable
 
 T = TypeVar("T")
 
 # A slice takes the server milliseconds; the rest is for a disk that is very busy.
 ANSWER_TIMEOUT_S = 10.0
+
+_BACKOFF = Backoff(0.1, 2.0)
+# Refusals after which the connection goes on and the same command may be taken.
+_PASSING = (ErrorCode.STORE_BUSY, ErrorCode.OVERLOADED)
 
 _READ_SIZE = 64 * 1024
 _COMMANDS = {Reprocess: "deadletter.reprocess", Clear: "deadletter.clear"}
@@ -60,12 +66,24 @@ class Conversation:
     def carry_out(self, command: Reprocess | Clear) -> Resolved:
         """Let the server carry out `command`.
 
+        What it puts off is asked again, for as long as an answer may take.
+
         Raises:
             CommandRefused: it did not.
             ServerUnreachable: no answer came, or none that a dtm server gives. Whether the command was carried out
                 is unknown.
         """
-        return self.ask(_COMMANDS[type(command)], Resolved, selection=command.selection, limit=command.limit)
+        give_up_s = time.monotonic() + self._timeout_s
+        attempt = 1
+        while True:
+            pause_s = _BACKOFF.delay_s(attempt, random.random())
+            try:
+                return self.ask(_COMMANDS[type(command)], Resolved, selection=command.selection, limit=command.limit)
+            except PutOff:
+                if time.monotonic() + pause_s > give_up_s:
+                    raise
+            time.sleep(pause_s)
+            attempt += 1
 
     def ask(self, command: str, answer: type[T], **args: object) -> T:
         """Send any command, and read its result as an `answer`.
@@ -95,7 +113,8 @@ class Conversation:
                 case messages.AdminResponse(ref=self._ref, result=result):
                     return result
                 case messages.Error(code=code, message=reason, ref=ref) if ref is UNSET or ref == self._ref:
-                    raise CommandRefused(f"the server at {self._address}: {reason} ({code})")
+                    error = PutOff if code in _PASSING else CommandRefused
+                    raise error(f"the server at {self._address}: {reason} ({code})")
 
     def _next_line(self, deadline: float) -> bytes:
         while not self._lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import BinaryIO
@@ -12,14 +13,18 @@ import msgspec
 from msgspec import Raw, Struct
 
 from dtm.core.errors import DtmError
+from dtm.core.escapes import quoted
 from dtm.protocol.framing import MAX_VALUE, LineBuffer, LineTooLong
 from dtm.protocol.messages import SubmittedTask
+from dtm.protocol.values import BadValue, checked
 
 MOST_TASKS = 1_000
 MOST_BYTES = 512 * 1024
 """Bounds of one submission; a line of the wire holds twice the bytes."""
 
 _READ_SIZE = 256 * 1024
+_EXCERPT = 60
+_BLANKS = b" \t\r\n"  # as JSON has them
 
 
 class BadInput(DtmError):
@@ -80,7 +85,7 @@ def _parts(lines: LineBuffer, data: bytes, template: Template, number: int) -> I
     try:
         for line in lines.feed(data):
             number += 1
-            part.append(template.task(line, f"{template.key}-{number}"))
+            part.append(template.task(_bare(line, number), f"{template.key}-{number}"))
             size += len(line)
             if len(part) >= MOST_TASKS or size >= MOST_BYTES:
                 yield part
@@ -92,6 +97,12 @@ def _parts(lines: LineBuffer, data: bytes, template: Template, number: int) -> I
         raise BadInput(f"line {number}: {error}; nothing from this line on is submitted") from error
     if part:
         yield part
+
+
+def _bare(line: bytes, number: int) -> bytes:
+    """Take off what is no part of a line: the CR of CR LF, and the mark that some editors begin a file with."""
+    line = line.removesuffix(b"\r")
+    return line.removeprefix(BOM_UTF8) if number == 1 else line
 
 
 async def _read_some(file: BinaryIO) -> bytes:
@@ -122,20 +133,13 @@ async def _read_some(file: BinaryIO) -> bytes:
 
 def _checked_json(payload: bytes) -> Raw:
     try:
-        payload.decode()
-        msgspec.json.decode(payload, type=Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"wanted JSON, found {_excerpt(payload)} ({error})") from error
-    return Raw(payload.strip())
+        return checked(payload.strip(_BLANKS))
+    except BadValue as error:
+        raise BadInput(f"wanted JSON, found {quoted(payload, _EXCERPT)}: it {error}") from error
 
 
 def _quoted(payload: bytes) -> Raw:
     try:
         return Raw(msgspec.json.encode(payload.decode()))
     except UnicodeDecodeError as error:
-        raise BadInput(f"wanted UTF-8 text, found {_excerpt(payload)} ({error.reason})") from error
-
-
-def _excerpt(payload: bytes) -> str:
-    text = payload[:60].decode("utf-8", "backslashreplace")
-    return ascii(text) + ("…" if len(payload) > 60 else "")  # noqa: PLR2004  as above
+        raise BadInput(f"wanted UTF-8 text, found {quoted(payload, _EXCERPT)} ({error.reason})") from error

@@ -1,4 +1,4 @@
-"""The options of commands that talk to a server: where it is, and how to print what it says."""
+"""The options of commands that talk to a server: where it is, what it can be told, and how to print what it says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import click
 
 from dtm.cli.options import ADDRESS, setting
 from dtm.cli.output import OutputFormat
+from dtm.cli.values import WireTextType
+from dtm.protocol.messages import MAX_NAME
+
+NAME = WireTextType(MAX_NAME)
+"""A kind or a key, or a client's name."""
+
+NUMBERED_NAME = WireTextType(MAX_NAME - len("-9223372036854775807"))
+"""One to which a number may be added."""
 
 server_option = setting("--server", type=ADDRESS, default="127.0.0.1:12345", help="The server.")
 output_option = click.option(

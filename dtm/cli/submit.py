@@ -21,10 +21,11 @@ from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option
 from dtm.cli.output import Printer, TroubleOnce
 from dtm.cli.progress import Progress
-from dtm.cli.remote import output_option, server_option
+from dtm.cli.remote import NAME, NUMBERED_NAME, output_option, server_option
 from dtm.client.dial import dial
 from dtm.client.link import Connect
-from dtm.client.producer import Producer
+from dtm.client.producer import Producer, RequestRefused
+from dtm.protocol.codec import ErrorCode
 from dtm.protocol.messages import SubmittedTask
 
 MOST_PARTS = 8
@@ -53,7 +54,7 @@ class _TakesNegatives(click.Command):
 
 
 @click.command(cls=_TakesNegatives)
-@click.argument("kind")
+@click.argument("kind", type=NAME)
 @click.argument("payload", required=False)
 @config_option
 @server_option
@@ -62,7 +63,11 @@ class _TakesNegatives(click.Command):
     "--file", type=click.Path(path_type=Path), help="Submit one task for each line of this file; - for standard input."
 )
 @click.option("--json", "is_json", is_flag=True, help="Payloads are JSON; otherwise they are text.")
-@click.option("--key", help="Names the task: the same key again gives the same task. Lines get KEY-1, KEY-2, …")
+@click.option(
+    "--key",
+    type=NUMBERED_NAME,
+    help="Names the task: the same key again gives the same task. Lines get KEY-1, KEY-2, …",
+)
 @click.option(
     "--priority", type=click.IntRange(-(2**31), 2**31 - 1), default=0, help="Higher runs first.  [default: 0]"
 )
@@ -85,8 +90,6 @@ def submit(**values: Any) -> int:
     payload, file = values["payload"], values["file"]
     if (payload is None) == (file is None):
         raise click.UsageError("wanted either a PAYLOAD (- reads lines from standard input) or --file FILE")
-    if values["key"] == "":
-        raise click.UsageError("wanted a --key that is not empty; leave it out for new tasks")
     template = Template(
         kind=values["kind"],
         is_json=values["is_json"],
@@ -163,8 +166,17 @@ class _Submission:
             self._printer.unreadable(str(error))
 
     async def _submit(self, producer: Producer, part: _Part) -> None:
-        part.ids = await producer.submit(part.tasks, follow=self._follow)
+        part.ids = await self._ids_of(producer, part.tasks)
         part.accepted.set()
+
+    async def _ids_of(self, producer: Producer, tasks: list[SubmittedTask]) -> list[int]:
+        try:
+            return await producer.submit(tasks, follow=self._follow)
+        except RequestRefused as refusal:
+            if refusal.code != ErrorCode.TOO_MANY_TASKS or len(tasks) == 1:
+                raise
+        half = len(tasks) // 2
+        return [*await self._ids_of(producer, tasks[:half]), *await self._ids_of(producer, tasks[half:])]
 
     async def _print(self, producer: Producer, parts: MemoryObjectReceiveStream[_Part], progress: Progress) -> None:
         async with parts:

@@ -13,9 +13,11 @@ from typing import Any
 import click
 
 from dtm.core.durations import format_duration, parse_duration
+from dtm.core.escapes import quoted
 from dtm.core.sizes import parse_size
 
 _HIGHEST_PORT = 65_535
+_EXCERPT = 60
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:/@\s]+)):(?P<port>[0-9]{1,5})")
 
 
@@ -102,6 +104,26 @@ class SizeType(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class WireTextType(click.ParamType[str]):
+    """A text that a message can carry: not empty, not too long, and no bytes that are no UTF-8."""
+
+    name = "text"
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Give the text as it is."""
+        text = str(value)
+        data = text.encode("utf-8", "surrogateescape")
+        if not 1 <= len(text) <= self._most:
+            found = f"{len(text):,}: {quoted(data, _EXCERPT)}" if text else "none"
+            self.fail(f"wanted 1 to {self._most} characters, found {found}", param, ctx)
+        if not _is_utf8(data):
+            self.fail(f"wanted UTF-8 text, found {quoted(data, _EXCERPT)}", param, ctx)
+        return text
+
+
 class AddressType(click.ParamType[Address]):
     """A host and a port, written `127.0.0.1:12345`."""
 
@@ -121,6 +143,14 @@ DURATION = DurationType()
 DURATION_RANGE = DurationRangeType()
 SIZE = SizeType()
 ADDRESS = AddressType()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_ipv6(text: str) -> bool:

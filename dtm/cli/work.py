@@ -22,7 +22,7 @@ from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure
 from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option, setting
 from dtm.cli.processes import Supervisor
-from dtm.cli.remote import server_option
+from dtm.cli.remote import NUMBERED_NAME, server_option
 from dtm.cli.signals import stop_events
 from dtm.client.builtin import BUILTIN, with_failures
 from dtm.client.dial import dial
@@ -78,7 +78,9 @@ class Options(Struct, frozen=True, kw_only=True):
 @config_option
 @server_option
 @credential_options
-@setting("--name", metavar="TEXT", help="What the server calls this client; by default host and process.")
+@setting(
+    "--name", type=NUMBERED_NAME, metavar="TEXT", help="What the server calls this client; by default host and process."
+)
 @setting("--kinds", metavar="KIND,…", help=f"The kinds to run; by default all: {', '.join(BUILTIN)}.")
 @setting(
     "--concurrency",

@@ -153,7 +153,7 @@ def _success(handler: Handler, result: object, max_result_bytes: int) -> Success
         if b"null" in data:
             _require_no_nan(result)
     except BadValue as error:
-        raise BadResult(f"{handler.kind} returned what cannot be sent: {error}") from error
+        raise BadResult(f"{handler.kind} returned what cannot be sent: it {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadResult(
             f"{handler.kind} wanted to return a {type(result).__name__} that is no JSON: {error};"

@@ -1,7 +1,7 @@
 """The producer: submits tasks and follows them to their end, over as many connections as it takes.
 
-A request that was not answered is sent again. A submission may so arrive twice; the keys of its tasks see to it that
-none is taken twice.
+A request that was not answered is sent again, and so is one that was refused for the moment. A submission may so
+arrive twice; the keys of its tasks see to it that none is taken twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dtm.client.outgoing import Outgoing, ping_forever
 from dtm.core.backoff import Backoff
 from dtm.core.errors import DtmError
 from dtm.core.lifecycle import ENDED
-from dtm.protocol.codec import ErrorCode
+from dtm.protocol.codec import PASSING, ErrorCode
 from dtm.protocol.messages import (
     Error,
     Query,
@@ -78,6 +78,9 @@ class Producer:
         self._finished: dict[int, TaskFinished] = {}
         self._news = Event()
         self._outgoing: Outgoing | None = None
+        self._refusals = 0
+        self._put_off: list[int] = []
+        self._has_put_off = Event()
 
     @classmethod
     @asynccontextmanager
@@ -197,6 +200,7 @@ class Producer:
 
     async def _serve(self, link: Link) -> None:
         outgoing = self._outgoing = Outgoing()
+        self._put_off, self._has_put_off = [], Event()
         # In their order, so that what was asked for first is done first.
         outgoing.put([request.message for request in self._requests.values()])
         lost = "the connection broke"
@@ -205,6 +209,7 @@ class Producer:
                 group.start_soon(outgoing.send_over, link)
                 group.start_soon(partial(ping_forever, link, outgoing, interval_s=PING_INTERVAL_S, timeout_s=SILENCE_S))
                 group.start_soon(self._ask_again)
+                group.start_soon(self._repeat_what_was_put_off, outgoing)
                 while True:
                     for message in await link.receive():
                         self._hear(message)
@@ -222,6 +227,15 @@ class Producer:
         if unknown:
             await self.query(unknown, follow=True)
 
+    async def _repeat_what_was_put_off(self, outgoing: Outgoing) -> None:
+        while True:
+            await self._has_put_off.wait()
+            self._has_put_off = Event()
+            self._refusals += 1
+            await anyio.sleep(BACKOFF.delay_s(self._refusals, self._chance.random()))
+            put_off, self._put_off = self._put_off, []
+            outgoing.put([self._requests[ref].message for ref in put_off if ref in self._requests])
+
     def _hear(self, message: ServerMessage) -> None:
         match message:
             case TaskFinished():
@@ -230,14 +244,20 @@ class Producer:
                 self._answer(message.ref, message)
             case Error(code=code) if code in REFUSES_CLIENT:
                 raise NotAdmitted(f"the server refused this client: {message.message} ({code})")
-            case Error() if message.ref is not UNSET:
-                # A server that is shutting down took nothing; the next one is asked again.
-                if message.code != ErrorCode.SHUTTING_DOWN:
+            case Error(code=ErrorCode.SHUTTING_DOWN) if message.ref is not UNSET:
+                pass  # it took nothing; the next server is asked again
+            case Error(code=code) if message.ref is not UNSET and code != ErrorCode.TOO_MANY_CONNECTIONS:
+                if code in PASSING:
+                    self._on_trouble(f"{message.message} ({code})")
+                    self._put_off.append(message.ref)
+                    self._has_put_off.set()
+                else:
                     self._answer(message.ref, message)
             case Error():
                 raise LinkLost(f"{message.message} ({message.code})")
 
     def _answer(self, ref: int, answer: SubmitResponse | QueryResponse | Error) -> None:
+        self._refusals = 0
         request = self._requests.get(ref)
         if request is None:
             return

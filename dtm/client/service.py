@@ -108,6 +108,7 @@ class Service:
     def _begin(self, welcome: messages.RegisterResponse) -> None:
         self._welcome = welcome
         self._workload.lost(welcome.lost)
+        self._workload.bound_values(welcome.max_value)
         # Only now does the server know whose results these are.
         self.say([messages.Capacity(self._workload.capacity), *self._workload.unheard])
         log.info(

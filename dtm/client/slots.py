@@ -43,6 +43,7 @@ class Slots:
         self._waiting: SimpleQueue[Work] = SimpleQueue()
         self._done: deque[Work] = deque()
         self._is_told = False
+        self.max_value = MAX_VALUE
         self._on_done = on_done
         self._clock_s = clock_s
         self._begun_s = clock_s()
@@ -83,7 +84,7 @@ class Slots:
 
     def run(self, work: Work) -> None:
         """Run what was begun, in the thread that calls."""
-        work.outcome = run_sync(work.handler, work.payload, max_result_bytes=MAX_VALUE)
+        work.outcome = run_sync(work.handler, work.payload, max_result_bytes=self.max_value)
         work.took_s = self._clock_s() - work.begun_s
         self._done.append(work)
         # One wake-up serves all that finish before it is answered.

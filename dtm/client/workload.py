@@ -33,6 +33,10 @@ class Workload:
         self._is_closed = False
         self._emptied = Event()
 
+    def bound_values(self, most: int) -> None:
+        """Let a task fail whose result is longer than the server takes."""
+        self._slots.max_value = most
+
     @property
     def kinds(self) -> list[str]:
         """What it can run."""

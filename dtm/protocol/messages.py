@@ -9,12 +9,17 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from dtm.protocol.framing import MAX_VALUE
+
 PROTOCOL_VERSION = 1
+
+MAX_NAME = 255
+"""Characters of a kind, a key, a client's name."""
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Kind = Annotated[str, Meta(min_length=1, max_length=255)]
-Key = Annotated[str, Meta(min_length=1, max_length=255)]
+Kind = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 # A hundred years: anything above is a unit mistaken, and sums of it must stay inside 64 bits of microseconds.
 Seconds = Annotated[float, Meta(ge=0, le=100 * 365 * 86_400)]
@@ -64,7 +69,7 @@ class Register(Message, frozen=True):
     `instance` is this process: the same on each of its connections, another's never.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
     kinds: Annotated[list[Kind], Meta(max_length=1_000)]
     capacity: Slots
     resume: Annotated[list[Id], Meta(max_length=100_000)] = []
@@ -163,7 +168,7 @@ class Authenticated(Message, frozen=True):
 
 
 class RegisterResponse(Message, frozen=True):
-    """You are in; of what you wished to resume, this is still yours and that is not."""
+    """You are in; of what you wished to resume, this is still yours and that is not. Values may be so long."""
 
     client_id: int
     server: str
@@ -172,6 +177,7 @@ class RegisterResponse(Message, frozen=True):
     heartbeat_timeout: float
     resumed: list[int]
     lost: list[int]
+    max_value: int = MAX_VALUE
 
 
 class SubmitResponse(Message, frozen=True):

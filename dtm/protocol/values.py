@@ -26,7 +26,7 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
 class BadValue(ValueError):
-    """What no message can carry."""
+    """What no message can carry: it …"""
 
 
 def checked(data: bytes) -> Raw:
@@ -39,9 +39,9 @@ def checked(data: bytes) -> Raw:
         require_utf8(data)
         require_json(data)
     except NOT_JSON as error:
-        raise BadValue(f"wanted JSON, found something else ({error})") from error
+        raise BadValue(f"is no JSON ({error})") from error
     if is_too_deep(data):
-        raise BadValue(f"wanted at most {MAX_DEPTH} lists and objects inside one another, found more")
+        raise BadValue(f"nests more than {MAX_DEPTH} lists and objects inside one another")
     return Raw(data)
 
 

@@ -61,9 +61,9 @@ class Committer:
         """
         if self.is_blocked:
             raise Unacceptable(ErrorCode.STORE_BUSY, f"{_LOCKED}; ask again later")
-        waiting, most = self._open.requests, self._limits.max_waiting
-        if waiting >= most or self._open.size >= 2 * MAX_OPEN_BYTES:
-            raise Unacceptable(ErrorCode.OVERLOADED, f"{waiting:,} requests wait for the disk; ask again later")
+        waiting = self._open
+        if waiting.requests >= self._limits.max_waiting or waiting.size >= 2 * MAX_OPEN_BYTES:
+            raise Unacceptable(ErrorCode.OVERLOADED, "too many requests wait for the disk; ask again later")
 
     def register(self, registration: Registration, then: Callable[[Registered | Refused], None]) -> None:
         """Let a client in; `then` hears its number."""
@@ -181,7 +181,7 @@ class Committer:
         log.error("store.busy", reason=str(error), seconds=round(waited_s, 1))
         self._blocked_s = began_s
         for batch in (taken, self._open):
-            batch.refuse_requests(f"{_LOCKED}, for {waited_s:.1f} s so far; nothing was done, ask again later")
+            batch.refuse_requests(f"{_LOCKED}; ask again later")
 
     def _note_free(self) -> None:
         if self._blocked_s is not None:

@@ -9,6 +9,7 @@ import structlog
 
 from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
+from dtm.protocol.framing import AROUND_VALUE
 from dtm.protocol.messages import PROTOCOL_VERSION
 from dtm.server import translate
 from dtm.server.hub import Hub
@@ -130,6 +131,7 @@ class Membership:
             heartbeat_timeout=settings.heartbeat_timeout_s,
             resumed=sorted(member.held),
             lost=lost,
+            max_value=settings.limits.max_line - AROUND_VALUE,
         )
         self._outlet.send([response])
 

@@ -18,7 +18,7 @@ from dtm.storage.lock import Holder
 from dtm.storage.receipt import Resolved
 from dtm_admin.approach import address_of, to_holder
 from dtm_admin.clock import utc_now
-from dtm_admin.errors import ServerUnreachable
+from dtm_admin.errors import CommandRefused, ServerUnreachable
 from dtm_admin.gateway import changing
 from dtm_admin.remote import Conversation, conversation
 from tests.admin.scene import SECRET, Admin, FakeServer, Outcome, Scene
@@ -139,6 +139,34 @@ def test_refusal_is_a_failure_with_the_servers_reason(code: str, scene: Scene, a
     assert outcome.code == 1
     assert f"wanted another \\x1b[31mhour ({code})" in outcome.err
     assert outcome.out == ""
+
+
+@pytest.mark.parametrize("code", ["store-busy", "overloaded"])
+def test_what_is_refused_for_the_moment_is_asked_again(code: str, scene: Scene, admin: Admin) -> None:
+    """After a pause, on the same connection; the operator notices nothing."""
+    scene.bury()
+
+    def answer(message: messages.Admin) -> bytes:
+        if message.ref < 3:
+            return encode(messages.Error(code, "not now", message.ref))
+        return _resolved(message, done=1, left=0)
+
+    server = FakeServer(answer)
+    outcome = _through(server, scene, admin, "clear", "--all")
+
+    assert outcome.code == 0
+    assert [message.ref for message in server.heard] == [1, 2, 3]
+
+
+def test_what_is_refused_for_too_long_is_told() -> None:
+    """With the server's last word."""
+    server = FakeServer(lambda message: encode(messages.Error("store-busy", "not now", message.ref)))
+    with (
+        server.running() as holder,
+        conversation(to_holder(holder), timeout_s=0.5) as talk,
+        pytest.raises(CommandRefused, match=r"not now \(store-busy\)"),
+    ):
+        talk.carry_out(COMMAND)
 
 
 def test_what_was_done_before_a_refusal_is_told(scene: Scene, admin: Admin) -> None:

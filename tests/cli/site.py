@@ -82,12 +82,12 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, terminal: Terminal) -> Iterator[Site]:
-    """Run a server and a worker as long as the context lasts."""
+def site(folder: Path, terminal: Terminal, **changes: Any) -> Iterator[Site]:
+    """Run a server, with these changes of its settings, and a worker as long as the context lasts."""
     options = {"use_uvloop": find_spec("uvloop") is not None}
     with (
         start_blocking_portal("asyncio", options) as portal,
-        portal.wrap_async_context_manager(_staffed(folder)) as live,
+        portal.wrap_async_context_manager(_staffed(folder, changes)) as live,
     ):
         yield Site(live, terminal)
 
@@ -97,8 +97,8 @@ def _reject(_: object) -> None:
 
 
 @asynccontextmanager
-async def _staffed(folder: Path) -> AsyncIterator[Live]:
-    async with serving(folder) as live, create_task_group() as group:
+async def _staffed(folder: Path, changes: dict[str, Any]) -> AsyncIterator[Live]:
+    async with serving(folder, **changes) as live, create_task_group() as group:
         handlers = registry(*BUILTIN.values(), Handler("Echo", lambda payload: payload), Handler("Reject", _reject))
         settings = WorkerSettings(
             host="127.0.0.1", port=live.port, name="worker", concurrency=4, shutdown_timeout_s=5.0

@@ -39,8 +39,10 @@ async def payloads(data: bytes, template: Template = TEXT) -> list[bytes]:
         (b" a \n", [b'" a "']),
         (b'"\\\x00\x1b\n', [b'"\\"\\\\\\u0000\\u001b"']),
         ("ä€😀\u2028x\n".encode(), ['"ä€😀\u2028x"'.encode()]),
+        (b"a\r\nb\r\r\n\r\nc\r", [b'"a"', b'"b\\r"', b'""', b'"c"']),
+        ("\ufeffa\n\ufeffb\n".encode(), [b'"a"', '"\ufeffb"'.encode()]),
     ],
-    ids=["nothing", "lines", "unfinished", "empty", "blanks", "controls", "unicode"],
+    ids=["nothing", "lines", "unfinished", "empty", "blanks", "controls", "unicode", "windows", "mark"],
 )
 async def test_a_line_is_a_text(data: bytes, expected: list[bytes]) -> None:
     """As it stands, empty ones too; the last one needs no end."""
@@ -49,7 +51,7 @@ async def test_a_line_is_a_text(data: bytes, expected: list[bytes]) -> None:
 
 async def test_a_line_may_be_json() -> None:
     """It is passed on as it is, but for blanks around it, which may be the rest of a Windows line end."""
-    assert await payloads(b'{"a": 1}\r\n  [1,2] \n12345678901234567890123\n1e400', JSON) == [
+    assert await payloads(b'\xef\xbb\xbf{"a": 1}\r\n  [1,2] \n12345678901234567890123\n1e400', JSON) == [
         b'{"a": 1}',
         b"[1,2]",
         b"12345678901234567890123",
@@ -57,19 +59,25 @@ async def test_a_line_may_be_json() -> None:
     ]
 
 
-@pytest.mark.parametrize("bad", [b"", b"nope", b"{", b"1 2", b"NaN", b'"\xff"', b"[" * 100_000])
+@pytest.mark.parametrize("bad", [b"", b"nope", b"{", b"1 2", b"NaN", b'"\xff"', b'"\\ud800"', b"\x0c1", b"[" * 100_000])
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["line", "last"])
 async def test_a_line_that_is_no_json_is_named(bad: bytes, end: bytes) -> None:
     """By its number, and quoted."""
     if not bad and not end:
         return
-    with pytest.raises(BadInput, match=r"^line 3: wanted JSON, found '"):
+    with pytest.raises(BadInput, match=r"^line 3: wanted JSON, found '.*: it is no JSON \("):
         await payloads(b"1\n2\n" + bad + end, JSON)
+
+
+async def test_a_line_that_nests_too_deep_is_named() -> None:
+    """The server would refuse it, and all that are submitted with it."""
+    with pytest.raises(BadInput, match=r"^line 2: wanted JSON, found .*: it nests more than 128 lists and objects"):
+        await payloads(b"[" * 128 + b"]" * 128 + b"\n" + b"[" * 129 + b"]" * 129 + b"\n", JSON)
 
 
 async def test_a_line_that_is_no_utf_8_is_named() -> None:
     """A text must be text."""
-    with pytest.raises(BadInput, match=r"^line 2: wanted UTF-8 text, found 'gr\\\\xfcn' \(invalid start byte\)"):
+    with pytest.raises(BadInput, match=r"^line 2: wanted UTF-8 text, found 'gr\\xfcn' \(invalid start byte\)"):
         await payloads(b"a\n" + "grün\n".encode("latin-1"))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dtm.server.limits import Limits
+from tests.cli import site as sites
 from tests.cli.site import Site, Terminal
 from tests.client.scripted import free_port
 
@@ -106,8 +108,8 @@ def test_a_bad_line_is_named_and_ends_the_input(site: Site, tmp_path: Path, good
 
     assert outcome.code == 1
     assert outcome.err == (
-        f"Error: line {good + 1}: wanted JSON, found 'three' (JSON is malformed: invalid character (byte 1));"
-        " nothing from this line on is submitted\n"
+        f"Error: line {good + 1}: wanted JSON, found 'three': it is no JSON "
+        "(JSON is malformed: invalid character (byte 1)); nothing from this line on is submitted\n"
     )
     assert outcome.lines == [str(number) for number in range(1, good + 1)]
     assert len(site.tasks()) == good
@@ -126,7 +128,7 @@ def test_an_argument_that_is_no_utf_8_is_refused(site: Site) -> None:
     outcome = site.submit("Echo", "gr\udcfcn")
 
     assert outcome.code == 1
-    assert outcome.err.startswith("Error: wanted UTF-8 text, found 'gr\\\\xfcn'")
+    assert outcome.err.startswith("Error: wanted UTF-8 text, found 'gr\\xfcn'")
 
 
 def test_a_file_that_cannot_be_read_is_named(site: Site, tmp_path: Path) -> None:
@@ -250,13 +252,36 @@ def test_a_bad_option_is_refused_before_anything_is_sent(terminal: Terminal, wor
     assert outcome.err.startswith("Usage: ")
 
 
-@pytest.mark.parametrize("kind", ["", "x" * 256])
-def test_a_bad_kind_is_refused_by_the_server(site: Site, kind: str) -> None:
-    """With a word on what is wrong; no traceback, and no retry for ever."""
-    outcome = site.submit(kind, "x")
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("submit", "", "x"), "KIND"),
+        (("submit", "x" * 256, "x"), "KIND"),
+        (("submit", "\udcff", "x"), "KIND"),
+        (("submit", "A", "x", "--key", ""), "--key"),
+        (("submit", "A", "x", "--key", "k" * 236), "--key"),
+        (("submit", "A", "x", "--key", "\udcff\x1b"), "--key"),
+        (("work", "--name", ""), "--name"),
+        (("work", "--name", "n" * 256), "--name"),
+        (("work", "--name", "\udcff"), "--name"),
+    ],
+)
+def test_what_no_message_can_carry_is_wrong_usage(terminal: Terminal, words: tuple[str, ...], option: str) -> None:
+    """It is refused before anything is sent, under the name of the option; a long text is quoted in part."""
+    outcome = terminal.run(*words)
 
-    assert outcome.code == 1
-    assert outcome.err.startswith("Error: Expected `str` of length")
+    assert outcome.code == 2
+    assert f"'{option}'" in outcome.err
+    assert "wanted 1 to " in outcome.err or "wanted UTF-8 text, found '\\xff" in outcome.err
+    assert len(outcome.err) < 500
+
+
+def test_the_longest_names_are_taken(site: Site) -> None:
+    """Line numbers find room behind the key."""
+    outcome = site.submit("k" * 255, "-", "--key", "y" * 235, stdin=b"x\nx\n")
+
+    assert outcome.code == 0
+    assert [task.key for task in site.tasks()] == [f"{'y' * 235}-1", f"{'y' * 235}-2"]
 
 
 def test_a_server_that_is_not_there_is_an_exit_code_of_its_own(terminal: Terminal) -> None:
@@ -269,9 +294,21 @@ def test_a_server_that_is_not_there_is_an_exit_code_of_its_own(terminal: Termina
     assert time.monotonic() - asked_s < 3
 
 
-def test_an_empty_key_is_refused(terminal: Terminal) -> None:
-    """A script whose variable is empty would get new tasks each time, without noticing."""
-    outcome = terminal.run("submit", "A", "x", "--key", "")
+def test_a_server_that_takes_fewer_tasks_at_once_gets_them_in_parts(tmp_path: Path, terminal: Terminal) -> None:
+    """Their results come in order all the same."""
+    limits = Limits(max_tasks_per_submit=10)
+    with sites.site(tmp_path, terminal, limits=limits) as site:
+        numbers = [str(number) for number in range(95)]
+        outcome = site.submit("Echo", "-", "--json", "--wait", stdin="\n".join(numbers).encode())
 
-    assert outcome.code == 2
-    assert "--key" in outcome.err
+    assert (outcome.code, outcome.lines) == (0, numbers)
+
+
+def test_a_payload_that_the_server_does_not_take_is_an_error(tmp_path: Path, terminal: Terminal) -> None:
+    """One line, for good: asking again would not help."""
+    with sites.site(tmp_path, terminal, limits=Limits(max_payload=10)) as site:
+        outcome = site.submit("Echo", "123456789")
+
+    assert outcome.code == 1
+    assert outcome.err.startswith("Error: wanted a payload of at most 10 bytes, found 11")
+    assert len(outcome.err.splitlines()) == 1

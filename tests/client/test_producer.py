@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, connect
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup, TaskStatus
 
 from dtm.client.link import Unreachable
-from dtm.client.producer import MOST_QUERIED, Producer, RequestRefused
+from dtm.client.producer import BACKOFF, MOST_QUERIED, Producer, RequestRefused
 from dtm.protocol.messages import SubmittedTask, TaskFinished
 from tests.client.scripted import Scripted, free_port, listening
 from tests.server.live import serving, success
@@ -148,6 +149,46 @@ async def test_answers_find_their_requests_in_any_order(server: Scripted) -> Non
         await wire.say(taken(second, 3), taken({"ref": 99}, 9), taken(first, 1, 2))
 
         assert (await one.done(), await two.done()) == ([1, 2], [3])
+
+
+@pytest.mark.parametrize("code", ["store-busy", "low-disk", "overloaded"])
+async def test_what_is_refused_for_the_moment_is_asked_again(server: Scripted, code: str) -> None:
+    """On the same connection, after a pause; others are not concerned, and the user hears of it."""
+    troubles: list[str] = []
+    async with asking(server, troubles) as requests, server.accept() as wire:
+        requests.submit("a")
+        first = await wire.expect("Submit")
+        later = requests.submit("b")
+        second = await wire.expect("Submit")
+        asked_s = time.monotonic()
+        await wire.say(refusal(first, code), taken(second, 2))
+        assert await later.done() == [2]
+        again = await wire.expect("Submit")
+        await wire.say(refusal(again, code))
+        once_more = await wire.expect("Submit")
+        await wire.say(taken(once_more, 1))
+
+        assert first == again == once_more
+        assert time.monotonic() - asked_s > (BACKOFF.first_s + BACKOFF.first_s) / 2
+        assert troubles == [f"no ({code})"] * 2
+
+
+async def test_a_server_without_a_place_is_asked_later(server: Scripted) -> None:
+    """On another connection, with what was asked on the first."""
+    troubles: list[str] = []
+    async with asking(server, troubles) as requests:
+        later = requests.submit("a")
+        async with server.accept() as wire:
+            first = await wire.expect("Submit")
+            await wire.say(refusal(first, "too-many-connections"))
+        async with server.accept() as wire:
+            again = await wire.expect("Submit")
+            await wire.say(taken(again, 1))
+            assert await later.done() == [1]
+            told = list(troubles)
+
+    assert first == again
+    assert told == ["no (too-many-connections)"]
 
 
 async def test_a_refusal_concerns_its_request_alone(server: Scripted) -> None:

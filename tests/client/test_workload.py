@@ -98,6 +98,20 @@ def test_a_failure_is_said_with_its_reason(handlers: Handlers) -> None:
     assert [event["error"] for event in events] == ["ValueError: boom"]
 
 
+def test_a_result_longer_than_the_server_takes_is_a_failure(handlers: Handlers) -> None:
+    """Said as a result it would close the connection, again and again."""
+    load = workload(handlers)
+    load.bound_values(10)
+    for assignment, payload in ((1, "12345678"), (2, "123456789")):
+        load.take(task(assignment, payload=payload))
+    fits, too_long = results(load, 2)
+
+    assert fits.ok
+    assert not too_long.ok
+    assert too_long.error is not None
+    assert "at most 10 bytes of JSON, found 11" in too_long.error.message
+
+
 def test_a_kind_that_nobody_runs_goes_back(handlers: Handlers) -> None:
     """The server may still think of what was registered before."""
     load = workload(handlers)
