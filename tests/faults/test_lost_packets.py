@@ -63,7 +63,7 @@ async def test_a_client_whose_packets_were_lost_is_back(
     await _fill(Cluster(Path(sys.executable).parent, tmp_path, nursery.spawn), ledger)
     cluster = Cluster(Path(sys.executable).parent, tmp_path, cable.spawn)
     try:
-        server = cluster.start_server("--host", SERVER, *OPTIONS)
+        server = cluster.start_server("--host", SERVER, "--insecure", *OPTIONS)
         cluster.start_client("far", "--concurrency", "2")
         cluster.eventually("it is at work", lambda: cluster.rows(COMPLETED) > [(5,)] or None)
         cable.lose(*{"client": [cable.client], "server": [cable.server], "both": [cable.client, cable.server]}[who])
