@@ -90,6 +90,15 @@ def move_aside(path: Path, name: str) -> list[Path]:
     return moved
 
 
+def log_end(path: Path) -> tuple[Path, str] | None:
+    """Give the log's last whole line, and the file that it stands in; None if there is no line."""
+    try:
+        last = _last_line(path)
+    except FileNotFoundError:
+        last = None
+    return last_rotated(path) if last is None else (path, last)
+
+
 def last_rotated(path: Path) -> tuple[Path, str] | None:
     """Find the highest line in the files that were rotated, and the file that ends with it."""
     while True:

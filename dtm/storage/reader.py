@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, TextClause, select
 from sqlalchemy.exc import DatabaseError
 
 from dtm.storage.batch import Failure, Selection
@@ -157,7 +157,7 @@ class Reader:
         except DatabaseError as error:
             raise StoreFailed(f"the database cannot be read ({error.orig})") from error
 
-    def rows(self, statement: AnySelect, parameters: dict[str, Any] | None = None) -> Sequence[AnyRow]:
+    def rows(self, statement: AnySelect | TextClause, parameters: dict[str, Any] | None = None) -> Sequence[AnyRow]:
         """Run one statement, whole; alone it has a moment of its own.
 
         Raises:

@@ -84,6 +84,18 @@ def statistics(reader: Reader, now: int) -> Statistics:
         return _read(reader, now)
 
 
+def log_lag(reader: Reader) -> int:
+    """Count the audit rows that were not in the log when its place was last noted."""
+    lag: int = reader.rows(_LOG_LAG)[0][0]
+    return lag
+
+
+def held_tasks(reader: Reader) -> int:
+    """Count the tasks that are assigned."""
+    held: int = reader.rows(_HELD_TASKS)[0][0]
+    return held
+
+
 def _read(reader: Reader, now: int) -> Statistics:
     return Statistics(
         at=now,
@@ -93,7 +105,7 @@ def _read(reader: Reader, now: int) -> Statistics:
         clients=_clients(reader, now),
         throughput=[_throughput(reader, now, minutes) for minutes in WINDOWS_MINUTES],
         week=_throughput(reader, now, KEPT_MINUTES),
-        log_lag=reader.rows(_LOG_LAG)[0][0],
+        log_lag=log_lag(reader),
     )
 
 
@@ -103,6 +115,7 @@ _COUNTS = (
     .order_by(counts.c.kind, counts.c.state)
 )
 _NEXT_DUE = select(func.min(tasks.c.run_at)).where(is_in(State.SCHEDULED))
+_HELD_TASKS = select(func.coalesce(func.sum(counts.c.tasks), 0)).where(counts.c.state == State.ASSIGNED)
 _LOG_LAG = select(func.count()).select_from(audit.join(meta, audit.c.seq > meta.c.log_position))
 _MINUTES = (
     select(activity.c.event, func.sum(activity.c.times))

@@ -127,7 +127,7 @@ def test_a_backup_copied_into_place_is_refused_with_the_remedy(scene: Scene, adm
     assert json.loads(admin("tasks", "list", "-o", "json").out)["tasks"][0]["state"] == "dead"
 
 
-@pytest.mark.parametrize("words", [["backup", "x"], ["restore", "x"], ["audit", "verify"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["backup", "x"], ["restore", "x"], ["audit", "verify"], ["check"]], ids=" ".join)
 def test_a_command_on_files_says_that_it_does_not_work_from_afar(admin: Admin, words: list[str]) -> None:
     """Instead of passing over the option, and taking some file of this machine."""
     found = admin(*words, "--server", "127.0.0.1:12345")

@@ -23,12 +23,24 @@ COMMANDS = [
     ["tasks", "list"],
     ["tasks", "show", "7"],
     ["audit", "verify"],
+    ["check"],
 ]
 SLOW = ("sqlalchemy", "alembic", "tabulate", "structlog", "anyio", "asyncio")
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["stats"], ["audit", "verify"], ["deadletter", "reprocess"], ["tasks", "show"]], ids=" ".join
+    "words",
+    [
+        [],
+        ["stats"],
+        ["audit", "verify"],
+        ["check"],
+        ["backup"],
+        ["restore"],
+        ["deadletter", "reprocess"],
+        ["tasks", "show"],
+    ],
+    ids=" ".join,
 )
 def test_help_imports_nothing_slow(words: list[str]) -> None:
     """`--help` waits neither for the database library nor for the table maker."""
