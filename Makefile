@@ -41,6 +41,9 @@ soak: $(STAMP) ## run the long fault tests, then random faults for MINUTES=5 (SE
 fuzz: $(STAMP) ## put LINES=100000 fuzzed lines into the codec and a server (SEED=n replays them)
 	$(PY) -m tests.faults.fuzz_run $(if $(LINES),--lines $(LINES)) $(if $(SEED),--seed $(SEED))
 
+simulate: $(STAMP) ## run SEEDS=1000 worlds in made-up time (SEED= the first, JOBS=2; ARGS=--trace shows each event)
+	$(PY) -m tests.simulation --seed $(or $(SEED),1) --seeds $(or $(SEEDS),1000) --jobs $(JOBS)$(if $(ARGS), $(ARGS))
+
 N ?= 10000
 JOBS ?= 2
 crash: $(STAMP) ## crash and cut the power N=10000 times (SEED=, JOBS=2, WALK=1 for each kill point, REPLAY=)
