@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,6 +27,9 @@ _BUSY_TIMEOUT_S = 5.0
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _PAGE_CACHE_KIB = 64 * 1024
 
+# An engine keeps no connection, only what it has compiled: opening the same file again then compiles nothing anew.
+_MOST_ENGINES = 4
+
 _WRITER_SETTINGS: dict[str, str | int] = {
     "journal_mode": "wal",
     "synchronous": 2,  # FULL: each commit waits for its fsync
@@ -39,11 +43,13 @@ _WRITER_SETTINGS: dict[str, str | int] = {
 _READER_SETTINGS: dict[str, str | int] = {"query_only": 1, "trusted_schema": 0}
 
 
+@lru_cache(_MOST_ENGINES)
 def writer_engine(path: Path) -> Engine:
     """Connect for writing; the file must exist. Every transaction takes the write lock as it begins."""
     return _engine(path, mode="rw", settings=_WRITER_SETTINGS, begin="BEGIN IMMEDIATE")
 
 
+@lru_cache(_MOST_ENGINES)
 def reader_engine(path: Path) -> Engine:
     """Connect for reading only; every transaction sees one moment of the database."""
     return _engine(path, mode="ro", settings=_READER_SETTINGS, begin="BEGIN")
