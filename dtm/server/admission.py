@@ -125,8 +125,9 @@ class Admission:
         self._allowed = _ALWAYS.union(self._allowed, *(ALLOWS[role] for role in grant.roles))
         self.is_known = True
         proof = exchange.server_proof(grant.token).hex()
-        self._outlet.send([messages.Authenticated(sorted(grant.roles), proof)])
-        log.info("client.authenticated", address=self._address, roles=sorted(grant.roles))
+        roles = sorted(map(str, grant.roles))
+        self._outlet.send([messages.Authenticated(roles, proof)])
+        log.info("client.authenticated", address=self._address, roles=roles)
 
     def refuse(self) -> messages.Error:
         """Say what is wanted of one who is not known."""
