@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from tests.faults.crash.crew import Crew
 from tests.faults.crash.recorder import COMPILER
+from tests.faults.crash.scenarios import SCENARIOS
+from tests.faults.crash.schedules import GROUP
 from tests.faults.crash.tally import Tally
 from tests.faults.crash.worker import Order
 
@@ -36,7 +38,7 @@ def test_a_restart_can_be_killed_at_every_call(scenario: str) -> None:
 
     The files it leaves are those that the record says it leaves: what the other tests compute is what happens.
     """
-    tally = play(Order(seed="3", scenarios=(scenario,), walk=True))
+    tally = play(Order(seed="8", scenarios=(scenario,), walk=True))
 
     assert tally.failures == []
     assert tally.kill_points_hit == tally.kill_points == tally.crashes > 30
@@ -45,12 +47,12 @@ def test_a_restart_can_be_killed_at_every_call(scenario: str) -> None:
 
 def test_promises_survive_random_crashes_and_power_losses() -> None:
     """Up to three crashes in a row, in all kinds of lives, most of them with the loss of what was not synced."""
-    tally = play(Order(seed="1", schedules=200))
+    tally = play(Order(seed="1", schedules=GROUP * len(SCENARIOS)))
 
     assert tally.failures == []
-    assert tally.schedules == 200
-    assert tally.recoveries == tally.crashes > 200
-    assert tally.power_losses > 100
+    assert tally.lives == len(SCENARIOS)
+    assert tally.recoveries == tally.crashes > tally.schedules == GROUP * len(SCENARIOS)
+    assert tally.power_losses > tally.schedules / 2
 
 
 @pytest.mark.parametrize("scenario", ["killed-in-commit", "killed-in-log"])

@@ -51,7 +51,7 @@ ON_DISK = (
     ),
     Mutation(
         name="a half-made database at the store's path",
-        file="dtm/storage/migrate.py",
+        file="dtm/storage/draft.py",
         line='    draft = path.with_name(path.name + ".new")\n',
         weakened="    draft = path\n",
         tests=(f"{_STORAGE}/test_migrate.py",),
@@ -264,4 +264,60 @@ GATES = (
     ),
 )
 
-MUTATIONS = (*ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES)
+_AT_RANDOM = "tests/faults/test_crash.py::test_promises_survive_random_crashes_and_power_losses"
+_AT_EACH_CALL = "tests/faults/test_crash.py::test_a_restart_can_be_killed_at_every_call"
+_UNSYNCED = "tests/faults/test_crash.py::test_nothing_is_spoken_of_that_only_the_page_cache_holds"
+
+POWER = (
+    Mutation(
+        name="commits that a power loss takes back",
+        file="dtm/storage/engine.py",
+        line='"synchronous": 2,',
+        weakened='"synchronous": 1,',
+        tests=(_AT_RANDOM,),
+    ),
+    Mutation(
+        name="no epoch commit at the start",
+        file="dtm/storage/store.py",
+        line="                connection.execute(_NEXT_EPOCH)\n",
+        weakened="",
+        tests=(f"{_UNSYNCED}[killed-in-commit]",),
+    ),
+    Mutation(
+        name="no sync of the folder at the start",
+        file="dtm/storage/migrate.py",
+        line="    sync(path.parent)\n    if found",
+        weakened="    if found",
+        tests=(f"{_AT_EACH_CALL}[killed-in-creation]",),
+    ),
+    Mutation(
+        name="no sync of a new store's name",
+        file="dtm/storage/draft.py",
+        line="        draft.replace(path)\n        sync(path.parent)\n",
+        weakened="        draft.replace(path)\n",
+        tests=(_AT_RANDOM,),
+    ),
+    Mutation(
+        name="no sync of the log's lines",
+        file="dtm/server/audit_log.py",
+        line="data[written:])\n            os.fsync(self._descriptor)\n",
+        weakened="data[written:])\n",
+        tests=(_AT_RANDOM,),
+    ),
+    Mutation(
+        name="no sync of what a crash left in the log",
+        file="dtm/server/audit_log.py",
+        line="        os.fsync(descriptor)\n        return last, end\n",
+        weakened="        return last, end\n",
+        tests=(f"{_UNSYNCED}[killed-in-log]",),
+    ),
+    Mutation(
+        name="no sync of the log's name",
+        file="dtm/server/audit_log.py",
+        line="            sync(self.path.parent)  # a new name",
+        weakened="            pass  # a new name",
+        tests=(f"{_UNSYNCED}[killed-in-log]",),
+    ),
+)
+
+MUTATIONS = (*POWER, *ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES)

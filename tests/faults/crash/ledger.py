@@ -13,6 +13,10 @@ State = dict[str, str]
 """A digest of each table's rows."""
 
 
+NONE: State = {}
+"""The state of a database that is not there."""
+
+
 class Prepared(Struct, frozen=True):
     """The file stands at its path, and how it came there."""
 
@@ -45,7 +49,15 @@ class Told(Struct, frozen=True):
     state: State
 
 
-Note = Prepared | Opened | Logged | Asked | Told
+class CopyAsked(Struct, frozen=True):
+    """The operator wants a backup in the place of the last one."""
+
+
+class Copied(Struct, frozen=True):
+    """There is one."""
+
+
+Note = CopyAsked | Copied | Prepared | Opened | Logged | Asked | Told
 
 
 class Ledger:
@@ -57,6 +69,8 @@ class Ledger:
         self.states: tuple[State, ...] = ()
         """What the store may hold; nothing at all until it was first opened."""
         self.position = 0
+        self.copies: tuple[State, ...] = (NONE,)
+        """What the backup may hold."""
         self.tasks_asked = 0
         self.intents: dict[str, NewTask] = {}
         self.ids: dict[str, int] = {}
@@ -84,6 +98,10 @@ class Ledger:
                 self.to_send_again, self.unanswered = self.unanswered or self.to_send_again, None
             case Logged(position=position):
                 self.position = position
+            case CopyAsked():
+                self.copies += self.states
+            case Copied():
+                self.copies = self.states
             case Asked(batch=batch, now=now):
                 self.now = now
                 self._intend(batch)

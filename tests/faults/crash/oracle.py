@@ -11,8 +11,8 @@ from typing import Any
 from dtm.core import auditline
 from dtm.storage.auditfiles import rotated
 from dtm.storage.batch import Failed, Success
-from tests.faults.crash.ledger import Ledger, Note, Opened, Prepared, State
-from tests.faults.crash.life import DATABASE, LOG
+from tests.faults.crash.ledger import NONE, Ledger, Note, Opened, Prepared, State
+from tests.faults.crash.life import COPY, DATABASE, LOG, state_of
 from tests.faults.oracle import NEVER
 from tests.storage.stage import what_is_wrong
 
@@ -75,6 +75,17 @@ def check_files(folder: Path, ledger: Ledger) -> None:
         lines = [line for (line,) in connection.execute("SELECT line FROM audit ORDER BY seq")]
     log = whole_log({path.name: path.read_bytes() for path in (*rotated(folder / LOG), folder / LOG)})
     _require(log == "".join(f"{line}\n" for line in lines).encode(), "the log does not equal the audit rows")
+
+
+def check_copy(folder: Path, allowed: Sequence[State]) -> None:
+    """Check the backup as a crash left it: the one that was asked for last, or, until that is there, the one before."""
+    copy = folder / COPY
+    found = NONE
+    if copy.exists():
+        with closing(sqlite3.connect(f"{copy.as_uri()}?immutable=1", uri=True)) as connection:
+            found = state_of(connection)
+            _require(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "the backup is damaged")
+    _require(found in allowed, "the backup is none of those that were asked for")
 
 
 def audit_rows(folder: Path) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from random import Random
 
 from msgspec import Struct
@@ -10,15 +12,21 @@ from msgspec import Struct
 from tests.faults.crash.crowd import Habits
 from tests.faults.crash.disk import Disk
 from tests.faults.crash.ledger import Logged, Note, Told
-from tests.faults.crash.life import Plan
+from tests.faults.crash.life import DATABASE, Plan
 from tests.faults.crash.recorder import Kind, Recorder
-from tests.faults.crash.trace import Start, Trace, record
+from tests.faults.crash.trace import Start, Trace, new_folder, record
 
 _EMPTY_HANDED = Plan(0, Habits())
 _LETTERS = Habits(report=9, command=3, failures=0.8)
 
 AFTERWARDS = Plan(3, Habits(), checkpoint_pages=12)
 """What a server does that comes up after a crash."""
+
+
+# Back to the first schema: what the migrations since then have added.
+_DOWNGRADE = """
+    BEGIN; DROP INDEX ix_clients_instance; ALTER TABLE clients DROP COLUMN instance;
+    UPDATE alembic_version SET version_num = '0001'; COMMIT;"""
 
 
 class Scenario(Struct, frozen=True):
@@ -35,9 +43,11 @@ SCENARIOS = {
     "checkpoint": Scenario(Plan(25, Habits(), checkpoint_pages=12), 4),
     "letters": Scenario(Plan(25, _LETTERS, checkpoint_pages=40), 5),
     "rotate": Scenario(Plan(20, _LETTERS, rotations=0.4), 3),
+    "backup": Scenario(Plan(8, Habits(), backups=0.5), 2),
+    "migrate": Scenario(Plan(2, _LETTERS), 2, begins="outdated"),
     "long": Scenario(Plan(15, Habits(long=0.8, failures=0.7), checkpoint_pages=60), 1),
     "killed-in-creation": Scenario(Plan(2, _LETTERS), 2, begins="creation"),
-    "killed-in-commit": Scenario(Plan(4, _LETTERS, checkpoint_pages=12), 4, begins="commit"),
+    "killed-in-commit": Scenario(Plan(2, _LETTERS, checkpoint_pages=12), 4, begins="commit"),
     "killed-in-log": Scenario(Plan(6, _LETTERS, rotations=0.4), 4, begins="log"),
 }
 
@@ -53,6 +63,7 @@ class Scenes:
         self._begins: dict[str, Callable[[Random], Start]] = {
             "nothing": lambda _: nothing,
             "created": lambda _: self._created,
+            "outdated": self._outdated,
             "creation": lambda _: self._at(_renamed(created), created),
             "commit": lambda chance: self._killed(chance, _unsynced_commits),
             "log": lambda chance: self._killed(chance, _unsynced_lines),
@@ -71,6 +82,17 @@ class Scenes:
         trace = record(self._recorder, self._created, plan=SCENARIOS["letters"].plan, chance=chance)
         cut = chance.choice(moments(trace) or [len(trace.steps)])
         return self._at(cut, trace)
+
+    def _outdated(self, chance: Random) -> Start:
+        trace = record(self._recorder, self._created, plan=SCENARIOS["work"].plan, chance=chance)
+        with new_folder() as folder:
+            trace.disk_after(len(trace.steps)).put(folder)
+            self._recorder.watch(folder)
+            with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as connection:
+                connection.executescript(_DOWNGRADE)
+            self._recorder.stop()
+        trace.steps += self._recorder.steps()
+        return self._at(len(trace.steps), trace)
 
     @staticmethod
     def _at(cut: int, trace: Trace) -> Start:

@@ -61,6 +61,8 @@ class Schedules:
     def _first_life(self, group: int, story: list[str]) -> Trace:
         chance = Random(f"{self._seed}/{group}")
         (name,) = chance.choices(self._names, [SCENARIOS[name].weight for name in self._names])
+        if group < len(self._names):
+            name = self._names[group]  # each of them once, however short the run
         story.append(f"scenario {name}")
         return self._scenes.trace(name, chance)
 

@@ -90,6 +90,7 @@ def new_folder() -> Iterator[Path]:
 def live(recorder: Recorder, folder: Path, start: Start, *, plan: Plan, chance: Random) -> Trace:
     """Let a server live in `folder`, whose files are those of `start`; check all that it finds and leaves."""
     promised, ledger = start.ledger(), start.ledger()
+    oracle.check_copy(folder, promised.copies)
     recorder.watch(folder)
     try:
         Life(folder, ledger, recorder).run(plan, chance)
