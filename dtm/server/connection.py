@@ -42,7 +42,9 @@ class Connection:
         self._hub = hub
         self._address = address_of(stream)
         self._outbox = Outbox(hub.committer.wake, hub.settings.limits)
-        self._scope = anyio.CancelScope()
+        # Each task ends within a scope of its own: one that its group cancels leaves a cycle behind, and in it
+        # everything that it had read, until the collector comes.
+        self._reading, self._writing = anyio.CancelScope(), anyio.CancelScope()
         self._listens = False
         self._place = place
         place.turn_away = self._turn_away
@@ -71,7 +73,8 @@ class Connection:
     def cut(self, reason: str) -> None:
         """Close the connection now."""
         log.warning("connection.cut", address=self._address, reason=reason)
-        self._scope.cancel()
+        self._reading.cancel()
+        self._writing.cancel()
 
     def close(self) -> None:
         """Close the connection once everything queued is written."""
@@ -81,15 +84,18 @@ class Connection:
         """Serve the connection until either side ends it."""
         log.info("client.connect", address=self._address)
         try:
-            with self._scope:
-                async with create_task_group() as group:
-                    group.start_soon(self._read)
+            async with create_task_group() as group:
+                group.start_soon(self._read)
+                with self._writing:
                     await self._write()
-                    group.cancel_scope.cancel()
+                self._reading.cancel()
         finally:
             self._session.leave()
             with anyio.CancelScope(shield=True):
                 await self._stream.aclose()
+            # Session and connection know each other, so only the collector frees them, and it seldom comes.
+            self._outbox.discard()
+            del self._stream
 
     async def _write(self) -> None:
         try:
@@ -100,6 +106,10 @@ class Connection:
             pass  # the peer is gone; the session's end says so
 
     async def _read(self) -> None:
+        with self._reading:
+            await self._read_all()
+
+    async def _read_all(self) -> None:
         lines = LineBuffer(self._longest_line)
         try:
             while not self._session.is_over and (data := await self._receive()):

@@ -34,6 +34,7 @@ class Outbox:
         self._filled = Event()
         self._drained = Event()
         self._is_closing = False
+        self._is_discarded = False
 
     @property
     def is_full(self) -> bool:
@@ -46,6 +47,8 @@ class Outbox:
         Raises:
             TooSlow: too much waits already.
         """
+        if self._is_discarded:
+            return
         data = encode_all(messages)
         if self._queued + len(data) > self._limits.max_queued:
             raise TooSlow(f"{self._queued:,} bytes wait to be read; no more than {self._limits.max_queued:,} may")
@@ -62,6 +65,11 @@ class Outbox:
         """Let `write_to` end once everything is written."""
         self._is_closing = True
         self._filled.set()
+
+    def discard(self) -> None:
+        """Forget what was not written, and whatever comes; nobody will read it."""
+        self._lines.clear()
+        self._is_discarded = True
 
     async def room(self) -> None:
         """Wait until the peer has read most of what is queued."""
