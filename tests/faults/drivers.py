@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group, move_on_after
 
+from dtm.protocol.codec import PASSING
 from tests.faults.ledger import HASH, Ledger
 from tests.server.live import failure, registration, release, submission, success
 from tests.waiting import eventually
@@ -58,6 +59,7 @@ class Producer(Driver):
         super().__init__(address, ledger, chance, name)
         self._kinds = kinds
         self._submitted = 0
+        self.put_off: list[str] = []
         self._unanswered: list[Line] = []
         self._is_to_stop = False
         self._has_stopped = False
@@ -93,6 +95,10 @@ class Producer(Driver):
                     self._ledger.end(task_id, state)
                 case {"type": "ShuttingDown"} | {"type": "Error", "code": "shutting-down"}:
                     raise _Over
+                case {"type": "Error", "code": code} if code in PASSING:
+                    self.put_off.append(code)
+                    await anyio.sleep(COME_BACK_S)
+                    return
                 case message:
                     raise AssertionError(f"{self.name} heard {message}")
 
