@@ -55,7 +55,7 @@ def is_backup(path: Path) -> bool:
         with reader_engine(path).connect() as connection:
             mark = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             owner = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
-    except (DatabaseError, StoreRefused):
+    except (DatabaseError, StoreRefused, UnicodeDecodeError):
         return False
     return bool((owner, mark) == (APPLICATION_ID, BACKUP_MARK))
 
@@ -75,6 +75,9 @@ def revision_of(path: Path) -> str:
             revision: str = connection.execute(_VERSION).scalar_one()
     except DatabaseError as error:
         raise _unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        # SQLite's own message about the damage quotes it.
+        raise StoreRefused(path, f"is no sound database ({error.reason})", "restore it from a backup") from error
     except (NoResultFound, MultipleResultsFound) as error:
         raise StoreRefused(path, f"does not say which schema it has ({error})", "restore it from a backup") from error
     if revision > REVISION:

@@ -156,6 +156,8 @@ class Reader:
                 yield
         except DatabaseError as error:
             raise StoreFailed(f"the database cannot be read ({error.orig})") from error
+        except UnicodeDecodeError as error:
+            raise StoreFailed(f"the database cannot be read (damaged text: {error.reason})") from error
 
     def rows(self, statement: AnySelect | TextClause, parameters: dict[str, Any] | None = None) -> Sequence[AnyRow]:
         """Run one statement, whole; alone it has a moment of its own.

@@ -320,4 +320,63 @@ POWER = (
     ),
 )
 
-MUTATIONS = (*POWER, *ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES)
+FILES = (
+    Mutation(
+        name="a new log begun at line one while a rotated file holds the rest",
+        file="dtm/server/audit_log.py",
+        line="earlier = last_rotated(self.path) if last is None else None",
+        weakened="earlier = None",
+        tests=(f"{_SERVER}/test_projector.py",),
+    ),
+    Mutation(
+        name="a server at work on a backup",
+        file="dtm/storage/migrate.py",
+        line="    require_no_backup(path)\n",
+        weakened="",
+        tests=(f"{_STORAGE}/test_backup.py",),
+    ),
+    Mutation(
+        name="an older copy in the store's place passed over",
+        file="dtm/storage/store.py",
+        line="                witness.require_not_older(path, found)\n",
+        weakened="",
+        tests=(f"{_STORAGE}/test_backup.py", f"{_SERVER}/test_restore.py"),
+    ),
+    Mutation(
+        name="fencing numbers that go on where an old copy stood",
+        file="dtm/server/app.py",
+        line="numbers_above=machine.clock.now()",
+        weakened="numbers_above=0",
+        tests=(f"{_SERVER}/test_restore.py",),
+    ),
+    Mutation(
+        name="numbers of the lost time given out again after a restore",
+        file="dtm/storage/backup.py",
+        line="    floor = max(now, seq, *numbers.values())\n",
+        weakened="    floor = max(seq, *numbers.values())\n",
+        tests=(f"{_STORAGE}/test_backup.py",),
+    ),
+    Mutation(
+        name="a new store beside the write-ahead log of another",
+        file="dtm/storage/migrate.py",
+        line="        require_no_remains(path)\n",
+        weakened="",
+        tests=(f"{_STORAGE}/test_backup.py",),
+    ),
+    Mutation(
+        name="a changed line taken for a whole one",
+        file="dtm/storage/verify.py",
+        line=" or not auditline.is_whole(line)",
+        weakened="",
+        tests=("tests/admin/test_audit.py",),
+    ),
+    Mutation(
+        name="any file overwritten by a backup",
+        file="dtm/storage/backup.py",
+        line="    elif not is_backup(target):\n",
+        weakened="    elif False:\n",
+        tests=(f"{_STORAGE}/test_backup.py",),
+    ),
+)
+
+MUTATIONS = (*POWER, *ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES, *FILES)
