@@ -27,6 +27,7 @@ from dtm.cli.options import (
 from dtm.cli.security import security_options
 from dtm.cli.signals import on_hangup, stop_events
 from dtm.core.durations import format_duration
+from dtm.core.errors import DtmError
 from dtm.security.errors import Misconfigured
 from dtm.server.app import StopRequest, serve
 from dtm.server.descriptors import raise_limit
@@ -37,6 +38,7 @@ from dtm.server.settings import BALANCES, Settings
 
 log = structlog.get_logger()
 
+EXIT_CODES: dict[type[DtmError], int] = {Misconfigured: EXIT_USAGE}
 _DEFAULT = Settings()
 _MAY_BE_ZERO = ("reconnect_grace_s", "shutdown_timeout_s")
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -155,7 +157,7 @@ def _fitted(limits: Limits) -> Limits:
 
 def main() -> None:
     """Run dtm-server; the console script's entry."""
-    sys.exit(run_cli(server, exit_codes={Misconfigured: EXIT_USAGE}))
+    sys.exit(run_cli(server, exit_codes=EXIT_CODES))
 
 
 if __name__ == "__main__":

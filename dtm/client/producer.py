@@ -261,7 +261,20 @@ class Producer:
         request = self._requests.get(ref)
         if request is None:
             return
+        if not _fits(answer, request.message):
+            raise LinkLost(f"the server answered request {ref} as if it had been another")
         if isinstance(answer, SubmitResponse) and isinstance(request.message, Submit) and request.message.notify:
             self._awaited.update(answer.ids)
         request.answer = answer
         request.answered.set()
+
+
+def _fits(answer: SubmitResponse | QueryResponse | Error, request: Submit | Query) -> bool:
+    match answer, request:
+        case SubmitResponse(ids=ids), Submit(tasks=tasks):
+            return len(ids) == len(tasks)
+        case QueryResponse(tasks=statuses), Query(ids=ids):
+            # Null stands for a task that does not exist.
+            found = [id if status is None else status.task_id for id, status in zip(ids, statuses, strict=False)]
+            return found == ids and len(statuses) == len(ids)
+    return isinstance(answer, Error)

@@ -23,6 +23,8 @@ Key = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 # A hundred years: anything above is a unit mistaken, and sums of it must stay inside 64 bits of microseconds.
 Seconds = Annotated[float, Meta(ge=0, le=100 * 365 * 86_400)]
+# Whoever waits for it in a loop must wait at all.
+Period = Annotated[float, Meta(gt=0, le=100 * 365 * 86_400)]
 # The year 9999, the last that a date can name.
 UnixSeconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 Retries = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -170,40 +172,40 @@ class Authenticated(Message, frozen=True):
 class RegisterResponse(Message, frozen=True):
     """You are in; of what you wished to resume, this is still yours and that is not. Values may be so long."""
 
-    client_id: int
+    client_id: Id
     server: str
-    protocol: int
-    heartbeat_interval: float
-    heartbeat_timeout: float
-    resumed: list[int]
-    lost: list[int]
-    max_value: int = MAX_VALUE
+    protocol: Int64
+    heartbeat_interval: Period
+    heartbeat_timeout: Period
+    resumed: list[Id]
+    lost: list[Id]
+    max_value: Id = MAX_VALUE
 
 
 class SubmitResponse(Message, frozen=True):
     """The tasks are on disk, ids in their order; `duplicates` are ids that their keys already had."""
 
-    ref: int
-    ids: list[int]
-    duplicates: list[int]
+    ref: Int64
+    ids: list[Id]
+    duplicates: list[Id]
 
 
 class Task(Message, frozen=True):
     """Run this."""
 
-    task_id: int
-    assignment: int
+    task_id: Id
+    assignment: Id
     kind: str
     payload: Raw
-    retry_count: int
-    timeout: float | None
+    retry_count: Id
+    timeout: Seconds | None
 
 
 class ResultResponse(Message, frozen=True):
     """Your result was `accepted`, or came `stale` and changed nothing; `state` is the task's state now."""
 
-    task_id: int
-    assignment: int
+    task_id: Id
+    assignment: Id
     status: str
     state: str | None
 
@@ -211,7 +213,7 @@ class ResultResponse(Message, frozen=True):
 class TaskFinished(Message, frozen=True, omit_defaults=True):
     """A task you asked about has ended: with a `value` if completed, else with an `error`."""
 
-    task_id: int
+    task_id: Id
     state: str
     value: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
@@ -220,11 +222,11 @@ class TaskFinished(Message, frozen=True, omit_defaults=True):
 class TaskStatus(Struct, frozen=True, omit_defaults=True):
     """One task inside `QueryResponse`."""
 
-    task_id: int
+    task_id: Id
     kind: str
     state: str
-    retry_count: int
-    max_retries: int
+    retry_count: Id
+    max_retries: Id
     value: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
 
@@ -232,8 +234,8 @@ class TaskStatus(Struct, frozen=True, omit_defaults=True):
 class Cancel(Message, frozen=True):
     """Please stop working on this assignment."""
 
-    task_id: int
-    assignment: int
+    task_id: Id
+    assignment: Id
 
 
 class PingResponse(Message, frozen=True):
@@ -245,14 +247,14 @@ class PingResponse(Message, frozen=True):
 class QueryResponse(Message, frozen=True):
     """The tasks asked for, in order; null where no such task exists."""
 
-    ref: int
+    ref: Int64
     tasks: list[TaskStatus | None]
 
 
 class AdminResponse(Message, frozen=True):
     """The command was carried out."""
 
-    ref: int
+    ref: Int64
     result: Raw
 
 
@@ -265,7 +267,7 @@ class Error(Message, frozen=True, omit_defaults=True):
 
     code: str
     message: str
-    ref: int | UnsetType = UNSET
+    ref: Int64 | UnsetType = UNSET
 
 
 ServerMessage = (

@@ -342,6 +342,44 @@ async def test_a_complaint_about_no_request_ends_the_connection(server: Scripted
     assert troubles[0] == "what? (bad-json)"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda request: taken(request, 7),
+        taken,
+        lambda request: standing(request, status(7), None),
+    ],
+    ids=["too few", "none", "another kind"],
+)
+async def test_an_answer_to_something_else_ends_the_connection(
+    server: Scripted, answer: Callable[[Line], Line]
+) -> None:
+    """No server gives it; the request is asked again."""
+    troubles: list[str] = []
+    async with asking(server, troubles) as requests:
+        submitted = requests.submit("a", "b")
+        async with server.accept() as peer:
+            await peer.say(answer(await peer.expect("Submit")))
+            await peer.hear_all()
+        async with server.accept() as peer:
+            await peer.say(taken(await peer.expect("Submit"), 7, 8))
+            assert await submitted.done() == [7, 8]
+
+    assert "as if it had been another" in troubles[0]
+
+
+async def test_tasks_that_nobody_asked_about_are_no_answer(server: Scripted) -> None:
+    """Else their ends would be taken for those of others."""
+    async with asking(server) as requests:
+        asked = requests.query(1, 2)
+        async with server.accept() as peer:
+            await peer.say(standing(await peer.expect("Query"), status(1), status(3)))
+            await peer.hear_all()
+        async with server.accept() as peer:
+            await peer.say(standing(await peer.expect("Query"), status(1), None))
+            assert (await asked.done())[1] is None
+
+
 async def test_following_survives_a_broken_connection(server: Scripted) -> None:
     """The new connection is asked for what has not ended, and only for that; its answer tells what ended meanwhile."""
     async with asking(server) as ask:

@@ -16,6 +16,7 @@ from dtm.protocol.framing import MAX_LINE, MAX_VALUE
 from dtm.protocol.messages import Message, Result, Task
 from dtm.protocol.values import MAX_DEPTH
 from dtm.server.inquiries import INQUIRIES
+from tests.protocol.examples import MOST
 
 KINDS = ("A", "B", "C")
 
@@ -49,11 +50,11 @@ Line = dict[str, Any]
 class Mutator:
     """Makes lines of `examples`, by `chance` alone."""
 
-    def __init__(self, examples: Sequence[Message], chance: random.Random) -> None:
+    def __init__(self, examples: Sequence[Message], chance: random.Random, *, most_ref: int = MOST) -> None:
         self._examples = [json.loads(encode(example)) for example in examples]
         self._chance = chance
         self._fresh: dict[str, Callable[[], Any]] = {
-            "ref": lambda: chance.randint(-(2**63), 2**63 - 1),
+            "ref": lambda: chance.randint(-1 - most_ref, most_ref),
             "task_id": self._number,
             "assignment": self._number,
             "kind": lambda: chance.choice(KINDS),

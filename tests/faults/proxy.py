@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
-from anyio import BrokenResourceError, CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group
+from anyio import BrokenResourceError, CancelScope, ClosedResourceError, EndOfStream, Event, Lock, create_task_group
 from anyio.abc import SocketAttribute, SocketStream
+
+from tests.wire import Wire
 
 READ_SIZE = 65_536
 UP, DOWN = "up", "down"
@@ -19,9 +22,9 @@ class Proxy:
 
     def __init__(self, target: str, address: str) -> None:
         self.address = address
-        self.cut_after: dict[str, int] = {}
-        """Direction: the bytes that each new connection lets through before it breaks."""
-        self.came = 0
+        self._next_cut: dict[str, int] = {}
+        self._came = Event()
+        self._turn = Lock()
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self._pairs: set[CancelScope] = set()
@@ -43,9 +46,22 @@ class Proxy:
         for scope in self._pairs:
             scope.cancel()
 
+    @asynccontextmanager
+    async def dial(self, cut_after: Mapping[str, int]) -> AsyncIterator[Wire]:
+        """Connect to the server; the connection lets so many bytes through in each direction, and breaks."""
+        async with self._turn:
+            self._next_cut, self._came = dict(cut_after), Event()
+            host, _, port = self.address.rpartition(":")
+            stream = await anyio.connect_tcp(host, int(port))
+            await self._came.wait()
+            self._next_cut = {}
+        async with stream:
+            yield Wire(stream)
+
     async def serve(self, client: SocketStream) -> None:
         """Pass on what comes on one connection, until one side ends it or the proxy cuts it."""
-        self.came += 1
+        limits = self._next_cut
+        self._came.set()
         with CancelScope() as scope:
             self._pairs.add(scope)
             try:
@@ -54,15 +70,18 @@ class Proxy:
                     await anyio.connect_tcp(self._host, self._port) as server,
                     create_task_group() as pair,
                 ):
-                    pair.start_soon(self._pass, client, server, UP, scope)
-                    pair.start_soon(self._pass, server, client, DOWN, scope)
+                    over = pair.cancel_scope
+                    pair.start_soon(partial(self._pass, client, server, UP, limit=limits.get(UP), over=over))
+                    pair.start_soon(partial(self._pass, server, client, DOWN, limit=limits.get(DOWN), over=over))
             except (OSError, BrokenResourceError):
                 pass  # no server; the client's connection ends too
             finally:
                 self._pairs.discard(scope)
 
-    async def _pass(self, source: SocketStream, sink: SocketStream, direction: str, scope: CancelScope) -> None:
-        left = self.cut_after.get(direction)
+    async def _pass(
+        self, source: SocketStream, sink: SocketStream, direction: str, *, limit: int | None, over: CancelScope
+    ) -> None:
+        left = limit
         try:
             while left is None or left > 0:
                 data = await source.receive(READ_SIZE)
@@ -72,7 +91,7 @@ class Proxy:
                 left = None if left is None else left - len(data)
         except (EndOfStream, BrokenResourceError, ClosedResourceError):
             pass
-        scope.cancel()
+        over.cancel()
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from anyio import create_task_group, to_thread
 
 from tests.acceptance.cluster import Cluster, end
 from tests.faults import oracle
-from tests.faults.drivers import BROKEN, dial
+from tests.faults.drivers import BROKEN
 from tests.faults.ledger import HASH, Ledger
 from tests.faults.proxy import DOWN, Proxy, between
 from tests.server.live import submission
@@ -39,10 +39,8 @@ async def test_a_thousand_submissions_of_one_key_are_one_task(
 
 async def _submit_again_and_again(proxy: Proxy, ledger: Ledger, chance: random.Random, answers: list[int]) -> None:
     for _ in range(TIMES):
-        # A connection takes over what the proxy is told at the moment at which it begins.
-        proxy.cut_after = {DOWN: 0} if chance.random() < 0.5 else {}
         try:
-            async with dial(proxy.address) as wire:
+            async with proxy.dial({DOWN: 0} if chance.random() < 0.5 else {}) as wire:
                 await wire.say(submission(*ledger.intend([TASK])))
                 answer = await wire.expect("SubmitResponse")
         except BROKEN:

@@ -27,6 +27,8 @@ CASES: list[tuple[Message, Decoder]] = [
 
 NAMES = [f"{number} {type(message).__name__}" for number, (message, _) in enumerate(CASES)]
 
+WELCOME = next(message for message in FROM_SERVER if isinstance(message, messages.RegisterResponse))
+
 every_message = pytest.mark.parametrize(("message", "decode"), CASES, ids=NAMES)
 every_decoder = pytest.mark.parametrize("decode", [decode_from_client, decode_from_server])
 
@@ -285,6 +287,25 @@ def test_a_wrong_message_without_a_reference_is_refused_without(line: bytes) -> 
     assert error.code is ErrorCode.BAD_MESSAGE
     assert error.ref is UNSET
     assert not error.is_fatal
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"SubmitResponse","ref":1,"ids":[9223372036854775808],"duplicates":[]}',
+        b'{"type":"Cancel","task_id":-1,"assignment":1}',
+        b'{"type":"Cancel","task_id":1,"assignment":18446744073709551616}',
+        b'{"type":"Error","code":"refused","message":"","ref":9223372036854775808}',
+        b'{"type":"Task","task_id":1,"assignment":1,"kind":"A","payload":1,"retry_count":0,"timeout":1e999}',
+        *(
+            encode(WELCOME)[:-1].replace(b'"heartbeat_interval":10.0', b'"heartbeat_interval":' + interval)
+            for interval in (b"0", b"-1", b"1e300", b"null")
+        ),
+    ],
+)
+def test_a_server_too_must_say_what_can_be(line: bytes) -> None:
+    """A number that no store has would come back to the next server; an interval of 0 would be pings without end."""
+    assert refused(decode_from_server, line).code is ErrorCode.BAD_MESSAGE
 
 
 @every_decoder
