@@ -41,8 +41,11 @@ def main(schedules: int, seed: str | None, jobs: int, walk: bool, replay: str | 
     click.echo("\n".join(tally.summary(elapsed_s)))
     if walk:
         click.echo(f"walked          {', '.join(only)}: every call, before, half-way and after")
-    elif tally.failures and replay is None:
-        click.echo(f"one again       make crash REPLAY={tally.failures[0].replay}")
+    if tally.failures:
+        again = f"WALK=1 SEED={seed}" if walk else f"REPLAY={tally.failures[0].replay}"
+        # Which scenarios there were to choose from is part of what a schedule follows from.
+        limits = " ".join(f"--only {name}" for name in only if only != tuple(SCENARIOS))
+        click.echo(f"one again       make crash {again}" + (f" ARGS='{limits}'" if limits else ""))
     sys.exit(bool(tally.failures))
 
 

@@ -18,6 +18,8 @@ from tests.faults.crash.tally import Tally
 from tests.faults.crash.worker import Order
 
 TOP = Path(__file__).parents[3]
+# What is durable is the model's to say, so that the files may lie in memory.
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class Crew:
@@ -25,12 +27,15 @@ class Crew:
 
     def __init__(self, orders: Sequence[Order]) -> None:
         self._orders = orders
-        self._folder = tempfile.TemporaryDirectory(prefix="dtm-shim-")
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="dtm-crash-", dir=SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+        )
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        # The order of a set of texts is chance too.
-        env = {**os.environ, "LD_PRELOAD": str(build(Path(self._folder.name))), "PYTHONHASHSEED": "0"}
+        place = self._folder.name
+        # The order of a set of texts is chance too. What a killed process leaves behind goes with the place.
+        env = {**os.environ, "LD_PRELOAD": str(build(Path(place))), "PYTHONHASHSEED": "0", "TMPDIR": place}
         for order in self._orders:
             words = [sys.executable, "-m", "tests.faults.crash.worker", msgspec.json.encode(order).decode()]
             self._processes.append(subprocess.Popen(words, cwd=TOP, env=env, stdout=subprocess.PIPE))

@@ -16,7 +16,6 @@ from tests.faults.crash.ledger import Asked, Ledger, Note, Told
 from tests.faults.crash.life import DATABASE, Life, Plan
 from tests.faults.crash.recorder import Kind, Recorder, Step
 
-SHARED_MEMORY = Path("/dev/shm")
 NOON = 1_704_000_000_000_000
 GARBAGE = 32 * 1024  # the usual size of a -shm file
 
@@ -79,8 +78,8 @@ def record(recorder: Recorder, start: Start, *, plan: Plan, chance: Random) -> T
 
 @contextmanager
 def new_folder() -> Iterator[Path]:
-    """Give a folder in memory, where the system has that: what is durable is the model's to say."""
-    folder = Path(tempfile.mkdtemp(prefix="dtm-crash-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
+    """Give a folder that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp())
     try:
         yield folder
     finally:
