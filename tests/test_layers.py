@@ -33,7 +33,7 @@ ARROWS = {
     "dtm_migrations": set[str](),
 }
 # A room and a single module that it may use although no arrow leads to that module's room.
-DOORS = {("dtm_admin", "dtm.cli.options")}
+DOORS = {("dtm_admin", "dtm.cli.options"), ("dtm_admin", "dtm.cli.start")}
 
 LOGS = {"dtm.server", "dtm.client", "dtm.cli"}
 AWAITS = LOGS | {"dtm_admin"}

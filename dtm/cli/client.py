@@ -35,7 +35,7 @@ client.add_command(result)
 
 
 def main() -> None:
-    """Run dtm-client; the console script's entry."""
+    """Run dtm-client."""
     sys.exit(run_cli(client, exit_codes=EXIT_CODES))
 
 

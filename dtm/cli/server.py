@@ -156,7 +156,7 @@ def _fitted(limits: Limits) -> Limits:
 
 
 def main() -> None:
-    """Run dtm-server; the console script's entry."""
+    """Run dtm-server."""
     sys.exit(run_cli(server, exit_codes=EXIT_CODES))
 
 
