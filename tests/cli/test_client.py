@@ -54,7 +54,7 @@ def test_a_task_that_does_not_exist_is_an_exit_code_of_its_own(site: Site) -> No
     site.submit("Echo", "a", "--wait")
     outcome = site.result("99", "1")
 
-    assert (outcome.code, outcome.out) == (4, "a\n")
+    assert (outcome.code, outcome.out) == (4, "\na\n")
     assert outcome.err == "task 99: there is no such task\n"
 
 
@@ -75,7 +75,7 @@ def test_what_has_not_ended_is_said_so(site: Site) -> None:
     site.submit("Other", "a")
     outcome = site.result("1")
 
-    assert (outcome.code, outcome.out, outcome.err) == (1, "", "task 1 has not ended: it is pending\n")
+    assert (outcome.code, outcome.out, outcome.err) == (1, "\n", "task 1 has not ended: it is pending\n")
 
 
 def test_with_wait_the_end_is_waited_for(site: Site) -> None:
