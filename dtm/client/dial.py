@@ -6,11 +6,12 @@ Knows no messages but those of the handshake.
 from __future__ import annotations
 
 import secrets
+import socket
 import ssl
 
 import anyio
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, aclose_forcefully
-from anyio.abc import ByteStream
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, aclose_forcefully, fail_after
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from dtm.client.link import Connect, Unreachable
@@ -23,6 +24,13 @@ from dtm.security.introduction import Introduction
 from dtm.security.tls import reason_of
 from dtm.security.tokens import Token
 
+# Systems knock after 0, 1, 3, 7 … seconds. Who waits for the fourth knock comes late to a network that has healed.
+KNOCK_S = 4.0
+# For how long what was sent may stay unconfirmed by the other system. Packets are sent again at ever longer intervals:
+# a new connection is there sooner than the old one would wake up.
+UNCONFIRMED_S = 4.0
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+
 _BROKEN = (BrokenResourceError, ClosedResourceError, EndOfStream, ssl.SSLError)
 
 
@@ -34,7 +42,7 @@ def dial(credentials: Credentials) -> Connect:
     """
 
     async def connect(host: str, port: int) -> ByteStream:
-        stream: ByteStream = await anyio.connect_tcp(host, port)
+        stream: ByteStream = await _connected(host, port)
         try:
             if credentials.tls is not None:
                 stream = await _secured(stream, host, credentials.tls)
@@ -55,6 +63,18 @@ def dial(credentials: Credentials) -> Connect:
         return stream
 
     return connect
+
+
+async def _connected(host: str, port: int) -> SocketStream:
+    try:
+        with fail_after(KNOCK_S):
+            stream = await anyio.connect_tcp(host, port)
+    except TimeoutError:
+        raise Unreachable(f"no answer from {host}:{port} within {KNOCK_S:g} s") from None
+    if _USER_TIMEOUT is not None:
+        raw = stream.extra(SocketAttribute.raw_socket)
+        raw.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(UNCONFIRMED_S * 1_000))
+    return stream
 
 
 async def _secured(stream: ByteStream, host: str, context: ssl.SSLContext) -> ByteStream:

@@ -35,7 +35,7 @@ from dtm.protocol.messages import (
 from dtm.security.errors import NotAdmitted
 from dtm.security.introduction import REFUSES_CLIENT
 
-BACKOFF = Backoff(0.1, 5.0)
+BACKOFF = Backoff(0.1, 3.0)
 PING_INTERVAL_S = 10.0
 SILENCE_S = 30.0
 

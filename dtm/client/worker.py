@@ -27,7 +27,8 @@ from dtm.protocol.messages import ClientMessage
 from dtm.security.errors import NotAdmitted
 
 STALL_CHECK_S = 0.25
-BACKOFF = Backoff(0.1, 5.0)
+# With the seconds that a try may take, still no more than five from the end of trouble to a new connection.
+BACKOFF = Backoff(0.1, 3.0)
 
 log = structlog.get_logger()
 

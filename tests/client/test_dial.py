@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio import Event, create_task_group, fail_after
+from anyio.abc import SocketAttribute
 from structlog.testing import capture_logs
 
-from dtm.client.dial import dial
+from dtm.client.dial import UNCONFIRMED_S, dial
 from dtm.client.link import Link, Unreachable
 from dtm.client.prefetch import FixedPrefetch
 from dtm.client.producer import Producer
@@ -89,6 +91,15 @@ async def test_a_certificate_that_does_not_hold_is_refused(
         with pytest.raises(NotAdmitted, match=f"{HOST}:{live.port}: {complaint}"):
             await reach(live, Credentials(Token(WORKER), authority.trusting()))
         assert not live.logged("client.connect")
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system cannot be told")
+async def test_the_system_soon_gives_up_what_nobody_confirms(live: Live) -> None:
+    """Sent again at ever longer intervals, it would arrive long after the network has healed."""
+    async with await dial(NO_CREDENTIALS)(HOST, live.port) as stream:
+        raw = stream.extra(SocketAttribute.raw_socket)
+
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1_000 * UNCONFIRMED_S
 
 
 async def test_an_unknown_authority_is_refused(tmp_path: Path, authority: Authority) -> None:
