@@ -55,8 +55,18 @@ class Driver:
 class Producer(Driver):
     """Submits a few tasks at a time, again and again until they are acknowledged; some it gives up on."""
 
-    def __init__(self, address: str, ledger: Ledger, chance: random.Random, name: str, kinds: Sequence[str]) -> None:
+    def __init__(
+        self,
+        address: str,
+        ledger: Ledger,
+        chance: random.Random,
+        name: str,
+        kinds: Sequence[str],
+        *,
+        pause_s: float = 0.02,
+    ) -> None:
         super().__init__(address, ledger, chance, name)
+        self._pause_s = pause_s
         self._kinds = kinds
         self._submitted = 0
         self.put_off: list[str] = []
@@ -69,7 +79,7 @@ class Producer(Driver):
             self._unanswered = []  # whether these were taken, nobody will ever ask
         while True:
             if not self._unanswered:
-                await anyio.sleep(self._chance.random() * 0.02)
+                await anyio.sleep(self._chance.random() * self._pause_s)
                 if self._is_to_stop:
                     self._has_stopped = True
                     await anyio.sleep_forever()
