@@ -42,13 +42,13 @@ async def _run(peer: Peer, ledger: Ledger) -> None:
 
 WRONG_ROWS = {
     "a key has two tasks": "DROP INDEX uq_tasks_key; UPDATE tasks SET key = 'k0' WHERE id = 2",
-    "a task has succeeded twice": "UPDATE assignments SET task_id = 1 WHERE id = 2",
+    "a task has succeeded twice": "UPDATE assignments SET task_id = 1 WHERE task_id = 2",
     "state and attempts disagree": "UPDATE tasks SET state = 'pending' WHERE id = 1",
-    "given out again after its end": "UPDATE assignments SET task_id = 1 WHERE id = 4",
-    "more failed attempts than it may": "UPDATE assignments SET outcome = 'died', task_id = 4 WHERE id = 3",
+    "given out again after its end": "UPDATE assignments SET task_id = 1 WHERE task_id = 4",
+    "more failed attempts than it may": "UPDATE assignments SET outcome = 'died', task_id = 4 WHERE task_id = 3",
     "retry_count is not the number": "UPDATE tasks SET retry_count = 1 WHERE id = 1",
     "current attempt is over": "UPDATE tasks SET state = 'assigned', assignment_id = 1 WHERE id = 1",
-    "an attempt runs that is not": "UPDATE assignments SET outcome = NULL, finished_at = NULL WHERE id = 1",
+    "an attempt runs that is not": "UPDATE assignments SET outcome = NULL, finished_at = NULL WHERE task_id = 1",
     "a client that is gone": "UPDATE assignments SET outcome = NULL, finished_at = NULL",
     "open dead letters differ": "UPDATE dead_letters SET resolved_at = 1, resolution = 'cleared'",
     "a dead letter and its line": "DELETE FROM dead_letters",
@@ -56,18 +56,18 @@ WRONG_ROWS = {
     "another number of completions": "UPDATE activity SET times = 2 WHERE event = 'completed'",
     "another number of submissions": "UPDATE activity SET times = 5 WHERE event = 'submitted'",
     "a task was forgotten": "UPDATE tasks SET state = 'pending' WHERE id = 4",
-    "an attempt is still open": "UPDATE assignments SET outcome = NULL, finished_at = NULL WHERE id = 1",
+    "an attempt is still open": "UPDATE assignments SET outcome = NULL, finished_at = NULL WHERE task_id = 1",
     "acknowledged, and not in the database": "DELETE FROM tasks WHERE id = 2",
     "not what was submitted": "UPDATE tasks SET payload = '7' WHERE id = 2",
     "a result that its winner has not sent": "UPDATE tasks SET result = '7' WHERE id = 2",
-    "accepted, and not counted": "UPDATE assignments SET outcome = 'released' WHERE id = 4",
+    "accepted, and not counted": "UPDATE assignments SET outcome = 'released' WHERE task_id = 4",
     "the log is not the beginning": "UPDATE audit SET line = '{}'",
 }
 
 WRONG_LEDGERS: dict[str, Callable[[Ledger], object]] = {
     "in the database, and never submitted": lambda ledger: ledger.intents.pop("k2"),
     "refused, and in the database": lambda ledger: ledger.refused.add("k2"),
-    "accepted, and not counted": lambda ledger: ledger.sent.update({4: ledger.sent[3]}),
+    "accepted, and not counted": lambda ledger: ledger.sent.update({max(ledger.sent): ledger.sent[min(ledger.sent)]}),
     "an end was told of": lambda ledger: ledger.end(4, "completed"),
 }
 
