@@ -30,7 +30,13 @@ class Service:
     """What a worker and a server say to each other over one link."""
 
     def __init__(
-        self, link: Link, workload: Workload, on_welcome: Callable[[], None], *, name: str, instance: str
+        self,
+        link: Link,
+        workload: Workload,
+        on_welcome: Callable[[messages.RegisterResponse], None],
+        *,
+        name: str,
+        instance: str,
     ) -> None:
         self._link = link
         self._name = name
@@ -118,7 +124,7 @@ class Service:
             resumed=len(welcome.resumed),
             lost=len(welcome.lost),
         )
-        self._on_welcome()
+        self._on_welcome(welcome)
         self._welcomed.set()
 
     def _complain(self, code: str, reason: str) -> None:

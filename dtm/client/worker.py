@@ -23,7 +23,7 @@ from dtm.client.service import Service
 from dtm.client.slots import Slots
 from dtm.client.workload import Workload
 from dtm.core.backoff import Backoff
-from dtm.protocol.messages import ClientMessage
+from dtm.protocol.messages import ClientMessage, RegisterResponse
 from dtm.security.errors import NotAdmitted
 
 STALL_CHECK_S = 0.25
@@ -65,6 +65,7 @@ class Worker:
         self._failures = 0
         # Whoever was let in once waits for better times: his token may be put back, his tasks may run on.
         self._was_admitted = False
+        self._store: tuple[str, int] | None = None
         self._done = Event()
         loop = asyncio.get_running_loop()
         self._workload = Workload(
@@ -124,7 +125,7 @@ class Worker:
             try:
                 link = await Link.open(settings.host, settings.port, self._connect)
                 self._service = Service(
-                    link, self._workload, self._forget_failures, name=settings.name, instance=self._instance
+                    link, self._workload, self._admitted, name=settings.name, instance=self._instance
                 )
                 await self._service.run()
             except (Unreachable, LinkLost, NotAdmitted) as error:
@@ -143,9 +144,17 @@ class Worker:
     def _ring(self) -> None:
         self._done.set()
 
-    def _forget_failures(self) -> None:
+    def _admitted(self, welcome: RegisterResponse) -> None:
         self._failures = 0
         self._was_admitted = True
+        before, self._store = self._store, (welcome.store, welcome.epoch)
+        if before is not None and (before[0] != welcome.store or before[1] > welcome.epoch):
+            log.warning(
+                "store.changed",
+                why="it was restored from a backup, or this is another one: what was held of it is stale",
+                store=welcome.store,
+                epoch=welcome.epoch,
+            )
 
 
 def _call(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:

@@ -170,7 +170,10 @@ class Authenticated(Message, frozen=True):
 
 
 class RegisterResponse(Message, frozen=True):
-    """You are in; of what you wished to resume, this is still yours and that is not. Values may be so long."""
+    """You are in; of what you wished to resume, this is still yours and that is not. Values may be so long.
+
+    `store` and `epoch` say which store this is, and how often it has been opened: it goes up, or something was lost.
+    """
 
     client_id: Id
     server: str
@@ -180,6 +183,8 @@ class RegisterResponse(Message, frozen=True):
     resumed: list[Id]
     lost: list[Id]
     max_value: Id = MAX_VALUE
+    store: str = ""
+    epoch: Id = 0
 
 
 class SubmitResponse(Message, frozen=True):

@@ -23,6 +23,7 @@ from dtm.storage.batch import Change, Clear, Departure, Registration, Report, Re
 from dtm.storage.errors import StoreBusy
 from dtm.storage.receipt import Receipt, Refused, Registered, Resolved, Submitted
 from dtm.storage.store import Store
+from dtm.storage.witness import Witness
 
 MAX_OPEN_BYTES = 16 * 1024 * 1024
 """Size of the open batch from which on whoever adds to it has to wait until it is on its way to the disk."""
@@ -108,6 +109,11 @@ class Committer:
     def wake(self) -> None:
         """Ask for a transaction even if nothing was put in: there may be tasks to give out."""
         self._wanted.set()
+
+    @property
+    def identity(self) -> Witness:
+        """Which store this is, and its epoch."""
+        return self._store.identity
 
     @property
     def is_full(self) -> bool:

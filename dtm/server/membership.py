@@ -122,7 +122,7 @@ class Membership:
         hub.committer.wake()
 
     def _welcome(self, member: Member, *, lost: list[int]) -> None:
-        settings = self._hub.settings
+        settings, identity = self._hub.settings, self._hub.committer.identity
         response = messages.RegisterResponse(
             client_id=member.client_id,
             server=self._hub.name,
@@ -132,6 +132,8 @@ class Membership:
             resumed=sorted(member.held),
             lost=lost,
             max_value=settings.limits.max_line - AROUND_VALUE,
+            store=identity.store,
+            epoch=identity.epoch,
         )
         self._outlet.send([response])
 

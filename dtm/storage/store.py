@@ -47,7 +47,10 @@ _NEXT_DUE = select(func.min(tasks.c.run_at)).where(is_in(State.SCHEDULED))
 class Store:
     """An open store of this version; its lock is the caller's."""
 
-    def __init__(self, connection: Connection, sequences: Sequences, *, policy: Policy, balance: Balance) -> None:
+    def __init__(
+        self, connection: Connection, identity: Witness, sequences: Sequences, *, policy: Policy, balance: Balance
+    ) -> None:
+        self.identity = identity
         self._connection = connection
         self._sequences = sequences
         self._policy = policy
@@ -87,8 +90,9 @@ class Store:
         except BaseException:
             connection.close()
             raise
-        witness.note(path, msgspec.structs.replace(found, epoch=found.epoch + 1))
-        return cls(connection, sequences, policy=policy, balance=balance)
+        identity = Witness(found.store, found.epoch + 1)
+        witness.note(path, identity)
+        return cls(connection, identity, sequences, policy=policy, balance=balance)
 
     @property
     def next_due_at(self) -> int | None:

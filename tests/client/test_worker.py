@@ -305,6 +305,14 @@ async def test_what_is_lost_is_not_begun(server: Scripted, gate: Gate) -> None:
             await wire.expect("Result", **result(3))
 
 
+async def test_a_store_that_is_not_the_one_it_was_is_told(server: Scripted) -> None:
+    """Its epoch only goes up: a lower one, or another store, was put in place of what the worker knew."""
+    async with working(server.port) as found:
+        for store, epoch, told in (("a", 3, 0), ("a", 3, 0), ("a", 5, 0), ("a", 4, 1), ("b", 9, 2)):
+            async with served(server, store=store, epoch=epoch):
+                assert len(found.logged("store.changed")) == told
+
+
 async def test_a_silent_server_is_left(server: Scripted) -> None:
     """It does not answer pings: the connection may be dead although it looks open."""
     async with working(server.port) as found:

@@ -76,7 +76,7 @@ async def test_a_worker_outlives_whatever_a_server_says(chance: random.Random) -
     for _ in range(CONVERSATIONS):
         welcome = [encode(WELCOME)[:-1]] * (chance.random() < 0.7)
         stream = Canned([*welcome, *mutator.lines(chance.randint(0, MOST_LINES))], chance)
-        service = Service(Link(stream), workload, lambda: None, name="w", instance="i")
+        service = Service(Link(stream), workload, lambda _: None, name="w", instance="i")
         with pytest.raises(LinkLost):
             await service.run()
         workload.harvest()

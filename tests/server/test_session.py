@@ -30,6 +30,7 @@ async def test_a_registration_is_answered_with_what_a_worker_needs(peer: Peer) -
 
     assert answer.pop("client_id") > 0
     assert answer.pop("server").startswith("dtm ")
+    assert (len(answer.pop("store")), answer.pop("epoch")) == (32, 1)
     assert answer == {
         "type": "RegisterResponse",
         "protocol": 1,
@@ -37,6 +38,7 @@ async def test_a_registration_is_answered_with_what_a_worker_needs(peer: Peer) -
         "heartbeat_timeout": 0.6,
         "resumed": [],
         "lost": [],
+        "max_value": 983_040,
     }
 
 
