@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtm.core.lifecycle import Event
+from dtm.core.lifecycle import ENDED, Event, State, next_state
 from dtm.core.retry import after_death, after_failure
 
 counts = st.integers(0, 10**6)
@@ -48,3 +50,31 @@ def test_one_allowed_attempt_means_one() -> None:
     """`max_retries` 1 is a task that runs once."""
     assert after_failure(0, 1, may_retry=True) is Event.GIVE_UP
     assert after_death(0, 1) is Event.GIVE_UP
+
+
+# What can become of an attempt, and the event it is, with `retry_count` failed attempts before it.
+FATES: dict[str, Callable[[int, int], Event]] = {
+    "succeeded": lambda _, __: Event.SUCCEED,
+    "failed": lambda retry_count, most: after_failure(retry_count, most, may_retry=True),
+    "rejected": lambda retry_count, most: after_failure(retry_count, most, may_retry=False),
+    "died": after_death,
+    "released": lambda _, __: Event.RELEASE,
+}
+BLAMED = {"failed", "rejected", "died"}
+
+
+@given(st.lists(st.sampled_from(sorted(FATES))), st.integers(1, 5))
+def test_blame_is_bounded(fates: list[str], max_retries: int) -> None:
+    """Whatever becomes of its attempts: a task ends by `max_retries` failed ones, and releases cost it none."""
+    state, blamed = State.PENDING, 0
+    for fate in fates:
+        if state in ENDED:
+            break
+        if state is State.SCHEDULED:
+            state = next_state(state, Event.FALL_DUE)
+        state = next_state(next_state(state, Event.ASSIGN), FATES[fate](blamed, max_retries))
+        blamed += fate in BLAMED
+
+        assert blamed <= max_retries
+        assert state is not State.DEAD or blamed == max_retries or fate == "rejected"
+        assert (state in ENDED) == (fate in ("succeeded", "rejected") or blamed == max_retries)

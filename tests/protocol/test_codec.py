@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, get_args
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
@@ -17,6 +17,7 @@ from dtm.protocol.codec import BadLine, ErrorCode, decode_from_client, decode_fr
 from dtm.protocol.framing import LineBuffer
 from dtm.protocol.messages import ClientMessage, Message, ServerMessage, SubmittedTask
 from tests.protocol.examples import FROM_CLIENT, FROM_SERVER
+from tests.protocol.generated import any_of
 
 Decoder = Callable[[bytes], Message]
 
@@ -93,6 +94,45 @@ def test_neither_side_takes_the_others_messages(message: Message, decode: Decode
 
     assert error.code is ErrorCode.BAD_MESSAGE
     assert not error.is_fatal
+
+
+TYPES = [
+    *((kind, decode_from_client) for kind in get_args(ClientMessage)),
+    *((kind, decode_from_server) for kind in get_args(ServerMessage)),
+]
+
+
+def _read(pieces: Iterable[bytes], decode: Decoder) -> tuple[list[Message], bool]:
+    """Give the messages that come in pieces, and whether another one has begun."""
+    lines = LineBuffer()
+    read = [decode(line) for piece in pieces for line in lines.feed(piece)]
+    return read, lines.has_rest
+
+
+def _in_all_ways(message: Message, decode: Decoder) -> None:
+    line = encode(message)
+
+    assert _read([line], decode) == ([message], False)
+    assert _read((bytes([byte]) for byte in line + line), decode) == ([message, message], False)
+    assert _read([line + line[:-1]], decode) == ([message], True)
+    assert _read([line, line[:1], line[1:] + line], decode) == ([message] * 3, False)
+
+
+@every_message
+def test_however_a_message_arrives_it_is_the_same(message: Message, decode: Decoder) -> None:
+    """Whole, byte by byte, with another one begun behind it, and with others around it."""
+    _in_all_ways(message, decode)
+
+
+@pytest.mark.parametrize(("kind", "decode"), TYPES, ids=lambda value: value.__name__)
+@given(data=st.data())
+@settings(max_examples=30)
+def test_so_is_whatever_it_may_hold(kind: type[Message], decode: Decoder, data: st.DataObject) -> None:
+    """Any message of each type that can be made comes back as it is, its payload to the byte."""
+    message = data.draw(any_of(kind))
+
+    _in_all_ways(message, decode)
+    assert encode(decode(encode(message)[:-1])) == encode(message)
 
 
 def test_many_messages_are_as_many_lines() -> None:

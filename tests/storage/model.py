@@ -84,6 +84,19 @@ class Model:
             task.state, task.run_at = "scheduled", self.now + delay
         return self.tasks_ever, False
 
+    def submit_together(self, wanted: Sequence[tuple[ModelTask, int]]) -> tuple[list[int], list[int]] | None:
+        """Tasks come in, all or none; gives their ids and which of them were there already, or None for a conflict."""
+        before, tasks_ever = dict(self.tasks), self.tasks_ever
+        ids, duplicates = [], []
+        for task, delay in wanted:
+            taken = self.submit(task, delay)
+            if taken is None:
+                self.tasks, self.tasks_ever = before, tasks_ever
+                return None
+            ids.append(taken[0])
+            duplicates += [taken[0]] if taken[1] else []
+        return ids, duplicates
+
     def fall_due(self) -> None:
         """Scheduled tasks whose time has come."""
         for task in self.tasks.values():

@@ -124,6 +124,20 @@ class StoreAndModel(RuleBasedStateMachine):
                 id, is_duplicate = expected
                 assert answer == Submitted([id], [id] if is_duplicate else [])
 
+    @rule(wanted=st.lists(st.lists(st.tuples(tasks, delays), min_size=1, max_size=3), min_size=2, max_size=3))
+    def submit_together(self, wanted: list[list[tuple[ModelTask, int]]]) -> None:
+        """Several submissions of several tasks come in, in one batch: of each all or none."""
+        submissions = [Submission(tuple(new(*one) for one in together)) for together in wanted]
+        answers = self.stage.apply(Batch(submissions=submissions)).submissions
+
+        for together, answer in zip(wanted, answers, strict=True):
+            expected = self.model.submit_together([(replace(task), delay) for task, delay in together])
+            if expected is None:
+                assert isinstance(answer, Refused)
+                assert answer.cause is Cause.KEY_CONFLICT
+            else:
+                assert answer == Submitted(*expected)
+
     @rule(kinds=kinds, free=st.integers(1, 4), data=st.data())
     def give(self, kinds: set[str], free: int, data: st.DataObject) -> None:
         """A client gets tasks."""
