@@ -33,8 +33,11 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    """Run a server that does not get as far as serving; give its exit code and what it says."""
-    code = run_cli(server, list(words), exit_codes=EXIT_CODES)
+    """Run a server that does not get as far as serving; give its exit code and what it says.
+
+    Were it not refused for what it is tried for, the folder of its database would be missing: it never listens.
+    """
+    code = run_cli(server, ["--db", "nowhere/tasks.db", *words], exit_codes=EXIT_CODES)
     return code, capsys.readouterr().err
 
 
@@ -151,7 +154,7 @@ def test_a_server_refuses_wrong_files(
     assert code == 2
     assert complaint in told
     assert len(told.splitlines()) == 1
-    assert not (tmp_path / "tasks.db").exists()
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize("command", [("work",), ("submit", "HashText", "x"), ("result", "1")])

@@ -228,6 +228,16 @@ AUDIT = (
 
 GATES = (
     Mutation(
+        name="a symbolic link followed by the log",
+        file="dtm/server/audit_log.py",
+        line="        if self.path.is_symlink():\n",
+        weakened="        if False:\n",
+        tests=(f"{_SERVER}/test_audit_log.py",),
+    ),
+)
+
+SECURITY = (
+    Mutation(
         name="an operator's command from anybody",
         file="dtm/server/admission.py",
         line="        if type(message) not in self._allowed and type(message) not in HANDSHAKE:\n",
@@ -256,11 +266,67 @@ GATES = (
         tests=("tests/security/test_handshake.py",),
     ),
     Mutation(
-        name="a symbolic link followed by the log",
-        file="dtm/server/audit_log.py",
-        line="        if self.path.is_symlink():\n",
+        name="a token file that others may read",
+        file="dtm/security/tokens.py",
+        line='        if os.name != "nt" and found.st_mode & _OTHERS:\n',
         weakened="        if False:\n",
-        tests=(f"{_SERVER}/test_audit_log.py",),
+        tests=("tests/security/test_tokens.py",),
+    ),
+    Mutation(
+        name="a search that ends at the token it finds",
+        file="dtm/security/handshake.py",
+        line="                found = grant\n",
+        weakened="                return grant\n",
+        tests=("tests/security/test_handshake.py",),
+    ),
+    Mutation(
+        name="a proof of one side taken for the other's",
+        file="dtm/security/handshake.py",
+        line="        return token.sign(_SERVER + self._transcript)\n",
+        weakened="        return token.sign(_CLIENT + self._transcript)\n",
+        tests=("tests/security/test_handshake.py",),
+    ),
+    Mutation(
+        name="a client certificate not asked for",
+        file="dtm/server/admission.py",
+        line="        self._lacks_certificate = access.demands_certificate and not has_certificate\n",
+        weakened="        self._lacks_certificate = False\n",
+        tests=(f"{_SERVER}/test_secure.py",),
+    ),
+    Mutation(
+        name="a certificate of any server taken for the record's",
+        file="admin/approach.py",
+        line="    if approach.pin is not None and not hmac.compare_digest(found, approach.pin):\n",
+        weakened="    if False:\n",
+        tests=("tests/admin/test_afar.py",),
+    ),
+    Mutation(
+        name="a server that others reach without protection",
+        file="dtm/cli/server.py",
+        line="        await refuse_exposure(settings)\n",
+        weakened="        await refuse_exposure(Settings())\n",
+        tests=("tests/cli/test_security.py",),
+    ),
+    Mutation(
+        name="a stranger's lines read to the end",
+        file="dtm/server/connection.py",
+        line="            if error.is_fatal or not self._session.is_known:\n",
+        weakened="            if error.is_fatal:\n",
+        tests=(f"{_SERVER}/test_admission.py",),
+    ),
+    Mutation(
+        name="strangers with lines of a mebibyte",
+        file="dtm/server/connection.py",
+        line="        return self._hub.settings.limits.max_line if self._session.is_known else STRANGERS_MAX_LINE\n",
+        weakened="        return self._hub.settings.limits.max_line\n",
+        tests=(f"{_SERVER}/test_admission.py",),
+    ),
+    Mutation(
+        name="TLS before 1.2",
+        file="dtm/security/tls.py",
+        line="    context.minimum_version = ssl.TLSVersion.TLSv1_2\n",
+        weakened="    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED\n",
+        tests=("tests/security/test_tls.py",),
     ),
 )
 
@@ -379,4 +445,4 @@ FILES = (
     ),
 )
 
-MUTATIONS = (*POWER, *ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES, *FILES)
+MUTATIONS = (*POWER, *ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES, *FILES, *SECURITY)
