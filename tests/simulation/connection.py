@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
@@ -24,23 +25,48 @@ class Connection:
         there, back = Pipe(weather), Pipe(weather)
         self.client = Stream(client, self, incoming=back, outgoing=there, port=number)
         self.server = Stream(server, self, incoming=there, outgoing=back, port=number)
+        self.last_troubled_s = -inf
+        self.is_lost = False
         self._on_end = on_end
         self._pipes = (there, back)
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether something waits on its way."""
+        return any(pipe.is_held for pipe in self._pipes)
+
+    def was_troubled(self, since_s: float) -> bool:
+        """Whether anything has kept the ends from hearing each other since then."""
+        return (
+            self.is_troubled
+            or self.client.process.is_frozen
+            or max(self.last_troubled_s, self.client.process.last_frozen_s) >= since_s
+        )
 
     def hold(self, *, both: bool, there: bool = True) -> None:
         """Let bytes wait on their way, in one direction or in both."""
         for pipe, is_meant in zip(self._pipes, (both or there, both or not there), strict=True):
             pipe.is_held |= is_meant
 
+    def lose(self) -> None:
+        """Let nothing arrive any more, as when a machine loses its power: nobody tells the other end."""
+        self.hold(both=True)
+        self.is_lost = True
+
     def release(self) -> None:
         """Let them go on."""
+        if self.is_lost:
+            return
+        if self.is_troubled:
+            self.last_troubled_s = self.weather.now_s()
         for pipe in self._pipes:
             pipe.release()
 
     def cut(self) -> None:
         """Break it: each end hears of it a little later, and what was under way is lost from some byte on."""
+        self.release()
+        self.last_troubled_s = self.weather.now_s()
         for pipe in self._pipes:
-            pipe.release()
             pipe.break_off()
 
     def closed(self) -> None:

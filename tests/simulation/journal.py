@@ -46,6 +46,10 @@ class Joined(Struct, frozen=True):
     stream: Stream
     at_s: float
 
+    def had_trouble(self, since_s: float) -> bool:
+        """Whether anything kept it from being heard since then."""
+        return self.stream.connection.was_troubled(since_s)
+
 
 class Trace:
     """The order of all events, and its digest; two runs of one seed have the same."""
@@ -89,6 +93,8 @@ class Journal:
         self.verdicts: dict[int, set[str]] = defaultdict(set)
         self.ends: list[messages.TaskFinished] = []
         self.members: dict[int, Joined] = {}
+        self.lost: set[int] = set()
+        self.farewells: dict[Connection, None] = {}
 
     def blame(self, *words: object) -> None:
         """Write down that a promise was broken."""
@@ -124,7 +130,12 @@ class Conversation:
             messages.ResultResponse: self._judge,
             messages.RegisterResponse: self._join,
             messages.TaskFinished: journal.ends.append,
+            messages.Register: self._declare,
+            messages.Capacity: self._declare,
+            messages.Goodbye: lambda _: journal.farewells.setdefault(connection),
         }
+        self._held: set[int] = set()
+        self._capacity = 0
         connection.client.on_sent = self._client_sent
         connection.server.on_sent = self._server_sent
 
@@ -169,13 +180,23 @@ class Conversation:
         earlier = self._journal.assigned.setdefault(message.assignment, message.task_id)
         if earlier != message.task_id:
             self._journal.blame("assignment", message.assignment, "was given for two tasks")
+        self._held.add(message.assignment)
+        if len(self._held) > self._capacity:
+            name = self._connection.client.process.name
+            self._journal.blame(name, "takes", self._capacity, "tasks and was given", len(self._held))
+
+    def _declare(self, message: messages.Register | messages.Capacity) -> None:
+        # Of what was ever declared here, as nobody knows when the server hears of less.
+        self._capacity = max(self._capacity, message.capacity)
 
     def _result(self, message: messages.Result) -> None:
+        self._held.discard(message.assignment)
         outcome = "completed" if message.ok else "failed"
         said = Said(self._connection.client.process, message.task_id, outcome, bytes(message.value))
         self._journal.reports[message.assignment].append(said)
 
     def _release(self, message: messages.Release) -> None:
+        self._held.discard(message.assignment)
         said = Said(self._connection.client.process, message.task_id, "released")
         self._journal.reports[message.assignment].append(said)
 
@@ -183,6 +204,8 @@ class Conversation:
         self._journal.verdicts[message.assignment].add(message.status)
 
     def _join(self, message: messages.RegisterResponse) -> None:
+        self._held.update(message.resumed)
+        self._journal.lost.update(message.lost)
         if message.client_id not in self._journal.members:
             client, server = self._connection.client, self._connection.server
             self._journal.members[message.client_id] = Joined(

@@ -39,6 +39,7 @@ class Mischief:
             "drain": self._drain,
             "freeze-server": self._freeze_server,
             "kill-worker": self._kill_worker,
+            "lose-worker": self._lose_worker,
             "freeze-worker": self._freeze_worker,
             "stop-worker": self._stop_worker,
             "kill-producer": self._kill_producer,
@@ -123,8 +124,8 @@ class Mischief:
 
     def _drain(self) -> None:
         self._draw_downtime()
+        self._world.servers.drain()
         stop = self._world.servers.stop
-        stop.drain.set()
         if self._chance.random() < 0.3:
             self._world.network.later(self._chance.random(), stop.now.set)
 
@@ -136,6 +137,10 @@ class Mischief:
     def _kill_worker(self) -> None:
         for process in self._some(self._world.workers.present):
             process.kill()
+
+    def _lose_worker(self) -> None:
+        for process in self._some(self._world.workers.present):
+            self._world.network.lose(process)
 
     def _freeze_worker(self) -> None:
         for process in self._some(self._world.workers.present):

@@ -79,6 +79,13 @@ class Network:
         for listener in self._listeners.values():
             listener.failures += times
 
+    def lose(self, process: Process) -> None:
+        """Let the machine of `process` lose its power."""
+        for connection in list(self.connections):
+            if connection.client.process is process:
+                connection.lose()
+        process.kill()
+
     def heal(self) -> None:
         """Let everything through again."""
         self._unreachable.clear()

@@ -16,9 +16,12 @@ Row = dict[str, Any]
 _ENDED = ("completed", "dead")
 
 
-def judge(journal: Journal, folder: Path) -> None:
-    """Blame whoever broke a promise."""
-    Case(journal, folder).judge()
+def judge(journal: Journal, folder: Path, *, has_drained: bool) -> None:
+    """Blame whoever broke a promise; a drain takes tasks back without a word of their workers."""
+    case = Case(journal, folder)
+    case.judge()
+    if not has_drained:
+        case.judge_resumption()
 
 
 class Case:
@@ -57,6 +60,14 @@ class Case:
         self._judge_notices()
         self._judge_log()
         self._judge_books()
+
+    def judge_resumption(self) -> None:
+        """What a worker named when it came back was its own, unless it had ended before."""
+        for id in self._journal.lost:
+            attempt = self._attempts.get(id)
+            said = {one.outcome for one in self._journal.reports.get(id, [])}
+            if attempt is not None and attempt["outcome"] == "released" and "released" not in said:
+                self._blame(f"assignment {id} was taken from the worker that came back with it")
 
     def _blame(self, *words: object) -> None:
         self._journal.blame(*words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any, Protocol
 
 from anyio import CancelScope
@@ -24,7 +25,10 @@ class Process:
     def __init__(self, loop: SimulatedLoop, name: str) -> None:
         self.name = name
         self.is_dead = False
+        self.has_ended = False
         self.is_secretive = False
+        self.was_killed = False
+        self.last_frozen_s = -inf
         self.is_frozen = False
         self.held: list[asyncio.Handle] = []
         self.endpoints: dict[Endpoint, None] = {}
@@ -37,12 +41,14 @@ class Process:
         OWNER.set(self)
         with self._scope:
             await main(*arguments)
+            self.has_ended = True
 
     def kill(self) -> None:
         """End it as SIGKILL does: from now on nothing of it has any effect outside."""
         if self.is_dead:
             return
         self.is_dead = True
+        self.was_killed = not self.has_ended
         for act in self.on_death:
             act()
         for endpoint in list(self.endpoints):
@@ -57,4 +63,5 @@ class Process:
     def thaw(self) -> None:
         """Let it go on."""
         if self.is_frozen:
+            self.last_frozen_s = self._loop.time()
             self._loop.thaw(self)

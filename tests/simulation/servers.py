@@ -87,6 +87,7 @@ class Servers:
         self.is_over = False
         self._image = folder / "crashed"
         self.expects_failure = False
+        self.drains = 0
         self.wall_offset_at_start_s = 0.0
         self._loop = loop
         self._network = network
@@ -119,6 +120,7 @@ class Servers:
 
     def drain(self) -> None:
         """Tell the server to end in good order."""
+        self.drains += 1
         self.stop.drain.set()
 
     def kill(self) -> None:
