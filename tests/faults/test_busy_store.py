@@ -113,7 +113,8 @@ async def test_a_long_lock_refuses_requests_and_loses_nothing(
 
     assert {code for producer in producers for code in producer.put_off} == {"store-busy"}
     assert cluster.rows("SELECT 1 FROM tasks WHERE kind = 'never'") == []
-    assert refused_after_s > 0.8 * timeout_s
+    # Later would mean: not those who were waiting were refused, but those who gave up and asked anew.
+    assert 0.8 * timeout_s < refused_after_s < timeout_s + 5
     figure(f"locked for {lock_s:g} s: refusals after {refused_after_s:.1f} s, pings {pongs[-1] * 1000:.0f} ms at most")
     # On a machine with others at work one may be late; the server has nothing to do with that.
     assert pongs[int(len(pongs) * 0.98)] < PONG_WITHIN_S, pongs

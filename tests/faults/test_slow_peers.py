@@ -41,7 +41,7 @@ def test_clients_that_never_read_are_cut_and_hinder_nobody(
             usual_s = _p99(producer, ledger, f"usual-{number}")
             tries.append(_suffer(cluster, server, producer, ledger, number))
             usual_s = max(usual_s, _p99(producer, ledger, f"again-{number}"))
-            if number and tries[-1].p99_s < max(2 * usual_s, usual_s + NOISE_S):
+            if number and tries[-1].p99_s < 2 * usual_s:
                 break
     last, most = tries[-1], max(each.memory for each in tries) - before
     figure(
@@ -87,10 +87,14 @@ def test_five_hundred_that_dribble_are_cut_at_a_total_deadline(
     cluster: Cluster, ledger: Ledger, deadline_s: float, every_s: float
 ) -> None:
     """Half of them never finish their first message, half finish one and never the next; workers notice nothing."""
-    options = ("--first-message-deadline", f"{deadline_s}s", "--line-deadline", f"{deadline_s}s")
-    server = cluster.start_server(*options, "--max-unauthenticated", "1000", *serverlog.JSON)
+    deadlines = ("--first-message-deadline", f"{deadline_s}s", "--line-deadline", f"{deadline_s}s")
+    # The worker here does not ping while it waits for the farewells.
+    others = ("--max-unauthenticated", "1000", "--heartbeat-timeout", "5m")
+    server = cluster.start_server(*deadlines, *others, *serverlog.JSON)
     with crowd(cluster.address, 2) as (worker, producer), crowd(cluster.address, 500) as dribblers:
         assert worker.ask(registration("A", capacity=10)) is not None
+        for dribbler in dribblers:
+            dribbler.socket.settimeout(deadline_s + 30)
         for dribbler in dribblers[250:]:
             assert dribbler.ask(PING) is not None
         began_s = time.monotonic()
