@@ -33,9 +33,12 @@ async def test_a_terminated_server_ends_in_good_order_under_load(
     workers = [Worker(cluster.address, ledger, chance, f"w{number}", failing=0) for number in range(4)]
     await to_thread.run_sync(cluster.start_client, "real", "--concurrency", "1")
     async with at_work(*producers, *workers):
-        for _ in range(5):
+        for number in range(5):
             before = len(ledger.accepted)
             await eventually(lambda before=before: len(ledger.accepted) > before + 10, within_s=30)  # type: ignore[misc]
+            # More than can be done at once: there is something to be given out when the word comes.
+            more = ({"kind": ECHO, "payload": n, "key": f"more {number}/{n}"} for n in range(100))
+            await hand_in(cluster.address, ledger, *more)
             assert await to_thread.run_sync(end, server) == 0
             assert cluster.rows("SELECT 1 FROM tasks WHERE state = 'assigned'") == []
             assert cluster.rows("SELECT 1 FROM clients WHERE left_at IS NULL") == []
