@@ -237,6 +237,9 @@ class Server:
             waiting.start_soon(_first_of, now.wait, waiting)
             waiting.start_soon(_first_of, self._handed_in, waiting)
             waiting.start_soon(_first_of, partial(anyio.sleep, self._settings.shutdown_timeout_s), waiting)
+        with move_on_after(LAST_WRITES_S):
+            # Whoever was on the way in is here after that; nobody follows.
+            await self._committer.idle()
         for departure in self._roster.dismiss(Why.DRAINED):
             self._committer.depart(departure)
         self._committer.note_log_position(self._projector.position)

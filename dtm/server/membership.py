@@ -106,7 +106,8 @@ class Membership:
         member.held.update(id for id, _ in answer.resumed)
         self._member = member
         if self._has_left:
-            hub.roster.expect_back(member.client_id, hub.clock.monotonic_s(), Why.CONNECTION_LOST)
+            deadline_s = hub.clock.monotonic_s() + hub.settings.reconnect_grace_s
+            hub.roster.expect_back(member.client_id, deadline_s, Why.CONNECTION_LOST)
             return
         hub.roster.join(member, hub.clock.monotonic_s())
         log.info(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from anyio import Event, create_task_group, fail_after
+from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 from structlog.testing import capture_logs
 
 from dtm.server.app import StopRequest, serve
@@ -23,6 +23,7 @@ from dtm.server.machine import this_machine
 from dtm.server.settings import Settings
 from dtm.storage.errors import StoreFailed, StoreHeld, StoreRefused
 from tests.server.live import FAST, Live, Peer, furnish, registration, release, serving, submission, success
+from tests.server.stores import locked
 from tests.waiting import eventually
 
 TIMEOUT_S = FAST.heartbeat_timeout_s
@@ -149,6 +150,26 @@ async def test_a_drain_is_announced_and_refuses_what_is_new(live: Live, peer: Pe
     with fail_after(5):
         await live.ended.wait()
     assert [live.state(id) for id in (first, second)] == [("completed", 0), ("pending", 0)]
+
+
+async def test_who_was_on_the_way_in_leaves_with_the_others(tmp_path: Path) -> None:
+    """A registration that is committed only after the drain has begun is taken back too, and without blame."""
+    async with serving(tmp_path, shutdown_timeout_s=0.0) as live, live.dial() as peer:
+        await peer.register("A", name="first")
+        await peer.submit({"kind": "A"})
+        assignment = (await peer.expect("Task"))["assignment"]
+        async with live.dial() as other:
+            with locked(live.settings.db):
+                await other.say(registration("A", name="first", resume=[assignment]), {"type": "PingRequest"})
+                await other.expect("PingResponse")
+                live.stop.drain.set()
+                await other.expect("ShuttingDown")
+                await wait_all_tasks_blocked()
+            await live.ended.wait()
+
+        with live.reader() as reader:
+            assert reader.present_clients() == []
+        assert live.state(1) == ("pending", 0)
 
 
 async def test_what_does_not_finish_in_time_goes_back_without_blame(tmp_path: Path) -> None:
