@@ -28,7 +28,7 @@ class Blame:
         if event["event"] == "connection.failed":
             self._journal.blame("a connection ended with an exception:", event.get("exception") or event)
         if event["event"] == "client.died" and event["tasks"]:
-            member = self._journal.members.get(event["client"])
+            member = self._journal.member(event["client"], event["name"])
             if member is not None and not member.process.was_killed:
                 self._judge(member, event["why"], event["tasks"])
 

@@ -93,6 +93,7 @@ class Journal:
         self.verdicts: dict[int, set[str]] = defaultdict(set)
         self.ends: list[messages.TaskFinished] = []
         self.members: dict[int, Joined] = {}
+        self.asked: dict[str, dict[Process, Stream]] = defaultdict(dict)
         self.lost: set[int] = set()
         self.farewells: dict[Connection, None] = {}
 
@@ -105,6 +106,14 @@ class Journal:
     def watch(self, connection: Connection) -> None:
         """Listen to a new connection."""
         Conversation(self, self._trace, connection)
+
+    def member(self, client_id: int, name: str) -> Joined | None:
+        """Give the registration of that number; one without an answer is known by its name, if only one has it."""
+        asked = self.asked[name]
+        if client_id in self.members or len(asked) != 1:
+            return self.members.get(client_id)
+        ((process, stream),) = asked.items()
+        return Joined(client_id, process, stream, self._now_s())
 
     def newest_of(self, process: Process) -> Joined | None:
         """Give the last confirmed registration of a process."""
@@ -130,7 +139,7 @@ class Conversation:
             messages.ResultResponse: self._judge,
             messages.RegisterResponse: self._join,
             messages.TaskFinished: journal.ends.append,
-            messages.Register: self._declare,
+            messages.Register: self._ask,
             messages.Capacity: self._declare,
             messages.Goodbye: lambda _: journal.farewells.setdefault(connection),
         }
@@ -184,6 +193,11 @@ class Conversation:
         if len(self._held) > self._capacity:
             name = self._connection.client.process.name
             self._journal.blame(name, "takes", self._capacity, "tasks and was given", len(self._held))
+
+    def _ask(self, message: messages.Register) -> None:
+        client, server = self._connection.client, self._connection.server
+        self._journal.asked[message.name][client.process] = server
+        self._declare(message)
 
     def _declare(self, message: messages.Register | messages.Capacity) -> None:
         # Of what was ever declared here, as nobody knows when the server hears of less.

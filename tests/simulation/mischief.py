@@ -28,6 +28,7 @@ class Mischief:
         self._chance = chance
         self._troubles: dict[str, Callable[[], None]] = {
             "cut": self._cut,
+            "cut-at-commit": self._cut_at_commit,
             "stall": self._stall,
             "half-open": self._half_open,
             "cut-off": self._cut_off,
@@ -64,6 +65,15 @@ class Mischief:
     def _cut(self) -> None:
         for connection in self._some_connection():
             connection.cut()
+
+    def _cut_at_commit(self) -> None:
+        """Break the newest connections while something is on its way to the disk, perhaps their registrations."""
+
+        def cut() -> None:
+            for connection in list(self._world.network.connections)[-self._chance.randint(1, 3) :]:
+                connection.cut()
+
+        self._world.servers.ambushes += [Ambush("apply", "before", cut)] * self._chance.randint(1, 3)
 
     def _stall(self) -> None:
         for connection in self._some_connection():

@@ -110,6 +110,7 @@ class Operator:
     """Somebody who settles dead letters through the live server."""
 
     def __init__(self, loop: SimulatedLoop, network: Network, servers: Servers, *, note: Any) -> None:
+        self.at_work = 0
         self._loop = loop
         self._network = network
         self._servers = servers
@@ -119,8 +120,10 @@ class Operator:
         """Give one command, and wait a while for its answer."""
         process = Process(self._loop, "operator")
         process.is_secretive = True
+        self.at_work += 1
         await process.run(self._command, process, name, limit)
         process.kill()
+        self.at_work -= 1
 
     async def _command(self, process: Process, name: str, limit: int) -> None:
         async def connect(_: str, port: int) -> ByteStream:

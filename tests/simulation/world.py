@@ -139,6 +139,8 @@ class World:
         return False
 
     def _has_settled(self) -> bool:
+        if self._operator.at_work:
+            return False
         wishes = [wish for wishes in self.producers.wishes.values() for wish in wishes]
         return self.servers.is_up and all(wish.is_done for wish in wishes) and not self._unended()
 
