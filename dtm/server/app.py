@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -19,8 +18,6 @@ from anyio import CancelScope, Event, create_task_group, move_on_after
 from anyio.abc import ByteStream, TaskGroup
 from msgspec import Struct
 
-from dtm.core.backoff import Backoff
-from dtm.core.balance import Balance, LeastLoaded, Random, RoundRobin
 from dtm.protocol.messages import ShuttingDown
 from dtm.server import monitor
 from dtm.server.admission import Access
@@ -39,6 +36,7 @@ from dtm.server.machine import Machine
 from dtm.server.projector import Projector
 from dtm.server.protection import access_of
 from dtm.server.roster import Roster
+from dtm.server.rules import balance_of, policy_of
 from dtm.server.secure import secured
 from dtm.server.settings import Settings
 from dtm.server.watchers import Watchers
@@ -48,7 +46,6 @@ from dtm.storage.lock import Holder, StoreLock
 from dtm.storage.migrate import prepare
 from dtm.storage.reader import Reader
 from dtm.storage.store import Store
-from dtm.storage.transaction import Policy
 
 log = structlog.get_logger()
 
@@ -90,8 +87,8 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
         how = prepare(settings.db)
         store = Store.open(
             settings.db,
-            policy=_policy(settings, machine.chance),
-            balance=_balance(settings, machine.chance),
+            policy=policy_of(settings, machine.chance),
+            balance=balance_of(settings, machine.chance),
             numbers_above=machine.clock.now(),
         )
         stack.callback(store.close)
@@ -266,21 +263,6 @@ async def _at_each_ring(bell: Bell, act: Callable[[], None]) -> None:
 async def _first_of(wait: Callable[[], Awaitable[object]], group: TaskGroup) -> None:
     await wait()
     group.cancel_scope.cancel()
-
-
-def _policy(settings: Settings, chance: random.Random) -> Policy:
-    backoff = Backoff(*settings.retry_backoff_s)
-    return Policy(settings.max_retries, lambda failures: int(backoff.delay_s(failures, chance.random()) * 1_000_000))
-
-
-def _balance(settings: Settings, chance: random.Random) -> Balance:
-    match settings.balance:
-        case "round-robin":
-            return RoundRobin()
-        case "random":
-            return Random(chance)
-        case _:
-            return LeastLoaded()
 
 
 def _warn_of_old_sqlite() -> None:
