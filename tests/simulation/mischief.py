@@ -183,8 +183,10 @@ class Mischief:
         self._world.command("deadletter.clear", self._chance.randint(1, 2))
 
     def _freeze(self, process: Process) -> None:
-        process.freeze()
-        self._world.network.later(self._chance.random() * 6, process.thaw)
+        if not process.is_frozen:
+            process.freeze()
+            # Now and then longer than any timeout.
+            self._world.network.later(self._chance.uniform(0.1, 8), process.thaw)
 
     def _some(self, processes: list[Process]) -> list[Process]:
         return [self._chance.choice(processes)] if processes else []
