@@ -93,7 +93,7 @@ class Journal:
         self.verdicts: dict[int, set[str]] = defaultdict(set)
         self.ends: list[messages.TaskFinished] = []
         self.members: dict[int, Joined] = {}
-        self.asked: dict[str, dict[Process, Stream]] = defaultdict(dict)
+        self.asked: dict[str, dict[Process, dict[Stream, None]]] = defaultdict(dict)
         self.lost: set[int] = set()
         self.farewells: dict[Connection, None] = {}
 
@@ -108,12 +108,17 @@ class Journal:
         Conversation(self, self._trace, connection)
 
     def member(self, client_id: int, name: str) -> Joined | None:
-        """Give the registration of that number; one without an answer is known by its name, if only one has it."""
+        """Give the registration of that number; one without an answer is known by its name, if only one has it.
+
+        Which of several it was, nobody knows: it counts as the first.
+        """
         asked = self.asked[name]
         if client_id in self.members or len(asked) != 1:
             return self.members.get(client_id)
-        ((process, stream),) = asked.items()
-        return Joined(client_id, process, stream, self._now_s())
+        ((process, streams),) = asked.items()
+        answered = {member.stream for member in self.members.values()}
+        stream = next((stream for stream in streams if stream not in answered), None)
+        return None if stream is None else Joined(client_id, process, stream, self._now_s())
 
     def newest_of(self, process: Process) -> Joined | None:
         """Give the last confirmed registration of a process."""
@@ -196,7 +201,7 @@ class Conversation:
 
     def _ask(self, message: messages.Register) -> None:
         client, server = self._connection.client, self._connection.server
-        self._journal.asked[message.name][client.process] = server
+        self._journal.asked[message.name].setdefault(client.process, {})[server] = None
         self._declare(message)
 
     def _declare(self, message: messages.Register | messages.Capacity) -> None:
