@@ -54,14 +54,15 @@ class AuditLog:
                 raise LogRefused(f"{self.path}: is not a regular file; name another --dead-letter-log")
             last, self._size = self._mend(descriptor)
             sync(self.path.parent)  # a new name in it must be as durable as the lines under it
+            self.stands_in = self.path
+            earlier = last_rotated(self.path) if last is None else None
+            if earlier is not None:
+                self.stands_in, last = earlier
+                sync(self.stands_in)  # it may have been renamed by hand after a crash, unsynced
         except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        self.stands_in = self.path
-        earlier = last_rotated(self.path) if last is None else None
-        if earlier is not None:
-            self.stands_in, last = earlier
         return last
 
     @property

@@ -14,7 +14,8 @@ def sync(path: Path) -> None:
     """
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot sync a folder, and its rename does not ask for it
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    # Elsewhere a file that may only be read can be synced all the same.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

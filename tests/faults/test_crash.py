@@ -55,7 +55,7 @@ def test_promises_survive_random_crashes_and_power_losses() -> None:
     assert tally.power_losses > tally.schedules / 2
 
 
-@pytest.mark.parametrize("scenario", ["killed-in-commit", "killed-in-log"])
+@pytest.mark.parametrize("scenario", ["killed-in-commit", "killed-in-log", "log-moved-by-hand"])
 def test_nothing_is_spoken_of_that_only_the_page_cache_holds(scenario: str) -> None:
     """Killed just before a sync, started again, and then the power fails: what the restart said must be there."""
     tally = play(Order(seed="1", scenarios=(scenario,), schedules=75))

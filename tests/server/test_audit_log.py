@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -208,6 +210,36 @@ def test_of_rotated_files_the_highest_line_counts(log: AuditLog) -> None:
         log.path.with_name(name).write_text("".join(f"{line}\n" for line in lines) + "torn")
 
     assert (log.open(), log.stands_in.name) == (LINES[1], "dead.log-20261124")
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be somebody whom the rights of files bind."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_log_whose_place_cannot_be_read_is_not_open() -> None:
+    """Nothing is appended before it is known after what; a rotated file that may only be read will do."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        with as_nobody(), closing(AuditLog(Path(folder, "dead.log"))) as log:
+            log.open()
+            log.append(LINES)
+            aside = log.rotate(3)
+            assert aside is not None
+            aside.chmod(0)
+            with pytest.raises(PermissionError):
+                log.open()
+            assert not log.is_current
+            aside.chmod(0o400)
+
+            assert log.open() == LINES[-1]
 
 
 @pytest.mark.parametrize("name", ["dead.log.old", "dead.log.1.gz", "dead.log1", "xdead.log.1", "dead_log.1"])

@@ -9,10 +9,12 @@ from random import Random
 
 from msgspec import Struct
 
+from dtm.core.auditline import seq_of
+from dtm.storage.auditfiles import log_end, rotated_name
 from tests.faults.crash.crowd import Habits
 from tests.faults.crash.disk import Disk
 from tests.faults.crash.ledger import Logged, Note, Told
-from tests.faults.crash.life import DATABASE, Plan
+from tests.faults.crash.life import DATABASE, LOG, Plan
 from tests.faults.crash.recorder import Kind, Recorder
 from tests.faults.crash.trace import Start, Trace, new_folder, record
 
@@ -49,6 +51,7 @@ SCENARIOS = {
     "killed-in-creation": Scenario(Plan(2, _LETTERS), 2, begins="creation"),
     "killed-in-commit": Scenario(Plan(2, _LETTERS, checkpoint_pages=12), 4, begins="commit"),
     "killed-in-log": Scenario(Plan(6, _LETTERS, rotations=0.4), 4, begins="log"),
+    "log-moved-by-hand": Scenario(Plan(6, _LETTERS, rotations=0.4), 2, begins="moved log"),
 }
 
 
@@ -67,6 +70,7 @@ class Scenes:
             "creation": lambda _: self._at(_renamed(created), created),
             "commit": lambda chance: self._killed(chance, _unsynced_commits),
             "log": lambda chance: self._killed(chance, _unsynced_lines),
+            "moved log": self._moved,
         }
 
     def start(self, scenario: Scenario, chance: Random) -> Start:
@@ -94,6 +98,19 @@ class Scenes:
         trace.steps += self._recorder.steps()
         return self._at(len(trace.steps), trace)
 
+    def _moved(self, chance: Random) -> Start:
+        """Kill the server before a line is synced; the log is moved by hand; the next server goes on from it."""
+        start = self._killed(chance, _unsynced_lines)
+        with new_folder() as folder:
+            start.disk.put(folder)
+            self._recorder.watch(folder)
+            end = log_end(folder / LOG)
+            (folder / LOG).rename(rotated_name(folder / LOG, 0 if end is None else seq_of(end[1].encode()) or 0))
+            self._recorder.stop()
+        moved = Trace(start, self._recorder.steps())
+        opened = record(self._recorder, self._at(len(moved.steps), moved), plan=_EMPTY_HANDED, chance=chance)
+        return self._at(_placed(opened), opened)
+
     @staticmethod
     def _at(cut: int, trace: Trace) -> Start:
         return Start(trace.disk_after(cut), trace, cut)
@@ -102,6 +119,12 @@ class Scenes:
 def _renamed(trace: Trace) -> int:
     """Find the step after which a new store has its name, and the folder is not synced yet."""
     return 1 + next(number for number, step in enumerate(trace.steps) if step.kind is Kind.RENAMED)
+
+
+def _placed(trace: Trace) -> int:
+    """Find the step after which a server has said how far the log is."""
+    notes = (number for number, step in enumerate(trace.steps) if step.kind is Kind.NOTED)
+    return 1 + next(number for number in notes if isinstance(trace.steps[number].note(), Logged))
 
 
 def _unsynced_commits(trace: Trace) -> list[int]:
