@@ -50,23 +50,23 @@ def check(db: Path, log: Path) -> Checked:
         checked.findings += claims.check(reader, db, checked.count)
         try:
             checked.findings += claims.check_log(reader, log)
-            has_log = log_end(log) is not None
+            lacks_log = log_end(log) is None and bool(reader.audit_lines(after=0, limit=1))
         except OSError as error:
             raise CommandRefused(f"{error.filename}: cannot be read ({error.strerror})") from error
         checked.count()
         lag, held = log_lag(reader), held_tasks(reader)
-    checked.notes += _notes(checked, has_log=has_log, lag=lag, held=held)
+    checked.notes += _notes(checked, lacks_log=lacks_log, lag=lag, held=held)
     return checked
 
 
-def _notes(checked: Checked, *, has_log: bool, lag: int, held: int) -> Iterator[str]:
+def _notes(checked: Checked, *, lacks_log: bool, lag: int, held: int) -> Iterator[str]:
     if is_backup(checked.db):
         yield "this is a backup; 'dtm-admin restore' puts it in place"
     elif checked.server is None and held:
         yield f"{counted(held, 'task')} assigned when the server ended; the next start gives their clients time to come"
     if lag:
         yield f"the log was {counted(lag, 'line')} behind when its place was last noted"
-    if not has_log:
+    if lacks_log:
         yield "no line of a log was found; name it as --dead-letter-log"
     mode = checked.db.stat().st_mode
     if mode & _OTHERS:

@@ -44,6 +44,17 @@ def write_log(scene: Scene, *lines: str) -> None:
     (scene.db.parent / "dead.log").write_text("".join(f"{line}\n" for line in lines or told))
 
 
+def test_a_log_is_missed_only_if_it_has_lines(scene: Scene, admin: Admin) -> None:
+    """Where nothing has died yet there is nothing in it."""
+    fresh = check(scene, admin)
+    scene.bury(count=1)
+    buried = check(scene, admin)
+
+    assert (fresh.code, buried.code) == (0, 0)
+    assert "no line of a log" not in fresh.out
+    assert "no line of a log was found; name it as --dead-letter-log" in buried.out
+
+
 def test_a_store_that_is_right_has_no_findings(lively: Scene, admin: Admin) -> None:
     """Stopped, and beside a live server; every claim was looked at."""
     write_log(lively)
