@@ -6,6 +6,8 @@ import errno
 import os
 import socket
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import anyio
 import pytest
@@ -162,3 +164,70 @@ async def test_a_connection_whose_peer_has_vanished_is_found_out() -> None:
 
     assert found == [1]
     await close(listeners)
+
+
+class Gone(ByteStream):
+    """A connection that the system has given up already, as macOS says it of a peer that was very quick to leave."""
+
+    def __init__(self) -> None:
+        self._raw = socket.socket()
+        self._raw.close()
+        self.is_closed = False
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Show the socket."""
+        return {SocketAttribute.raw_socket: lambda: self._raw}
+
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
+        """Find out."""
+        raise anyio.EndOfStream
+
+    async def send(self, item: bytes) -> None:
+        """Find out."""
+        raise anyio.BrokenResourceError
+
+    async def send_eof(self) -> None:
+        """Say nothing."""
+
+    async def aclose(self) -> None:
+        """Close."""
+        self.is_closed = True
+
+
+class Visitors:
+    """A listener to whom some come, and then nobody."""
+
+    def __init__(self, *streams: ByteStream) -> None:
+        self._streams = list(streams)
+
+    async def accept(self) -> ByteStream:
+        """Give the next."""
+        if not self._streams:
+            await anyio.sleep_forever()
+        return self._streams.pop(0)
+
+    def extra(self, attribute: object, default: object = None) -> Any:
+        """Show nothing."""
+        return default
+
+    async def aclose(self) -> None:
+        """Close."""
+
+
+async def test_a_peer_that_is_gone_at_once_ends_nothing() -> None:
+    """It is served as any other, finds out by reading, and is closed."""
+    visitors = [Gone(), Gone()]
+
+    async def serve(stream: ByteStream) -> None:
+        async with stream:
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+
+    with capture_logs() as events:
+        async with create_task_group() as group:
+            group.start_soon(accept_forever, Visitors(*visitors), serve, group)
+            await eventually(lambda: all(visitor.is_closed for visitor in visitors))
+            group.cancel_scope.cancel()
+
+    assert events == []
