@@ -6,6 +6,7 @@ They speak the wire by hand: what they do at each moment is theirs to choose, an
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -30,7 +31,7 @@ class _Over(Exception):
     """The server wants nothing more on this connection."""
 
 
-class Driver:
+class Driver(ABC):
     """Whoever keeps a connection to HOST:PORT."""
 
     def __init__(self, address: str, ledger: Ledger, chance: random.Random, name: str) -> None:
@@ -48,8 +49,9 @@ class Driver:
             except (*BROKEN, _Over):
                 await anyio.sleep(COME_BACK_S)
 
+    @abstractmethod
     async def _talk(self, wire: Wire) -> None:
-        raise NotImplementedError
+        """Say what this one has to say, until the connection breaks."""
 
 
 class Producer(Driver):
