@@ -11,7 +11,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from bench import drain, latency, submit, together
+from bench import drain, latency, single, submit, together
 from bench.figures import Figure
 from bench.machine import Machine, this_machine
 from bench.process import Failed
@@ -19,6 +19,7 @@ from bench.report import heading, report
 
 BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "submit": submit.measure,
+    "single": single.measure,
     "drain": drain.measure,
     "together": together.measure,
     "latency": latency.measure,
@@ -43,7 +44,7 @@ class Run(Struct, frozen=True):
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too, as JSON.")
 def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path | None) -> None:
-    """Measure dtm with real programs on a real disk; by default everything: submit, drain, together, latency."""
+    """Measure dtm with real programs on a real disk; by default all of them."""
     # As Ctrl-C does: what was started ends with this.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine = this_machine()

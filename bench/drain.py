@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import floor, ledger, submitter
+from bench import floor, ledger
 from bench.figures import Rate, us_per_task
 from bench.process import Process
 from bench.server import Server, running_server
+from bench.submitter import Order, submit
 from bench.workers import running_workers
 
 TIMEOUT_S = 900.0
@@ -27,7 +28,7 @@ def measure(folder: Path, tasks: int) -> Iterator[Rate]:
 
 def _drain(folder: Path, tasks: int, clients: int) -> Rate:
     with running_server(folder) as server:
-        submitter.submit(server.address, tasks, follow=False)
+        submit(server.address, Order(tasks=tasks))
         before = server.process.usage()
         with running_workers(server.address, folder, count=clients) as workers:
             workers_before = [worker.usage() for worker in workers]

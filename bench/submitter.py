@@ -1,6 +1,6 @@
 """Submits tasks from a process of its own with dtm's own producer, and may wait for their results.
 
-python -m bench.submitter ADDRESS TASKS [--follow]
+python -m bench.submitter ADDRESS ORDER, which is JSON
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import time
 from typing import NoReturn
 
 import click
-from anyio import CapacityLimiter, connect_tcp, create_task_group
-from msgspec import Raw
+import msgspec
+from anyio import connect_tcp, create_task_group
+from msgspec import Raw, Struct
 
 from bench import texts
 from bench.process import TOP, Failed
@@ -26,8 +27,17 @@ from dtm.client.producer import Producer
 TIMEOUT_S = 900.0
 
 
-def submit(address: str, tasks: int, *, follow: bool) -> float:
-    """Submit tasks number 0 to `tasks` - 1, in parts as large and as many at once as dtm-client submit does.
+class Order(Struct, frozen=True, kw_only=True):
+    """What to submit, by default in parts as large and as many at once as `dtm-client submit` does."""
+
+    tasks: int
+    follow: bool = False
+    part: int = MOST_TASKS
+    at_once: int = MOST_PARTS
+
+
+def submit(address: str, order: Order) -> float:
+    """Submit tasks number 0 to `order.tasks` - 1.
 
     Returns:
         The seconds from the first submission to the last answer; with `follow`, to the last result.
@@ -35,7 +45,7 @@ def submit(address: str, tasks: int, *, follow: bool) -> float:
     Raises:
         Failed: an answer is missing or wrong.
     """
-    command = [sys.executable, "-m", "bench.submitter", address, str(tasks), *(["--follow"] if follow else [])]
+    command = [sys.executable, "-m", "bench.submitter", address, msgspec.json.encode(order).decode()]
     try:
         done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
@@ -47,29 +57,30 @@ def submit(address: str, tasks: int, *, follow: bool) -> float:
 
 @click.command()
 @click.argument("address", type=ADDRESS)
-@click.argument("tasks", type=int)
-@click.option("--follow", is_flag=True)
-def main(*, address: Address, tasks: int, follow: bool) -> None:
+@click.argument("order")
+def main(*, address: Address, order: str) -> None:
     """Submit tasks and print the seconds that it took."""
-    click.echo(run(lambda: _submit(address, tasks, follow=follow)))
+    click.echo(run(lambda: _submit(address, msgspec.json.decode(order, type=Order))))
 
 
-async def _submit(address: Address, tasks: int, *, follow: bool) -> float:
-    at_once = CapacityLimiter(MOST_PARTS)
+async def _submit(address: Address, order: Order) -> float:
     async with Producer.open(
         address.host, address.port, connect=connect_tcp, chance=random.Random(), on_trouble=_give_up
     ) as producer:
+        # Shared: whoever has its answer takes the next.
+        firsts = iter(range(0, order.tasks, order.part))
 
-        async def submit_part(numbers: range) -> None:
-            async with at_once:
-                ids = await producer.submit([texts.task(number) for number in numbers], follow=follow)
-                if follow:
+        async def submit_parts() -> None:
+            for first in firsts:
+                numbers = range(first, min(first + order.part, order.tasks))
+                ids = await producer.submit([texts.task(number) for number in numbers], follow=order.follow)
+                if order.follow:
                     await _check(producer, ids, numbers)
 
         began_s = time.perf_counter()
         async with create_task_group() as group:
-            for first in range(0, tasks, MOST_TASKS):
-                group.start_soon(submit_part, range(first, min(first + MOST_TASKS, tasks)))
+            for _ in range(order.at_once):
+                group.start_soon(submit_parts)
         return time.perf_counter() - began_s
 
 

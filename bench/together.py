@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import floor, ledger, submitter
+from bench import floor, ledger
 from bench.figures import Rate, us_per_task
 from bench.server import running_server
+from bench.submitter import Order, submit
 from bench.workers import running_workers
 
 CLIENTS = 2
@@ -17,7 +18,7 @@ def measure(folder: Path, tasks: int) -> Iterator[Rate]:
     """Submit `tasks` tasks and wait for all results."""
     with running_server(folder) as server, running_workers(server.address, folder, count=CLIENTS) as workers:
         before, workers_before = server.process.usage(), [worker.usage() for worker in workers]
-        seconds = submitter.submit(server.address, tasks, follow=True)
+        seconds = submit(server.address, Order(tasks=tasks, follow=True))
         after, workers_after = server.process.usage(), [worker.usage() for worker in workers]
     with ledger.reading(server.db) as connection:
         ledger.require_completed(connection, tasks)
