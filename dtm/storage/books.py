@@ -10,6 +10,7 @@ from collections import Counter
 from sqlalchemy import Connection, bindparam, delete
 
 from dtm.core.lifecycle import State
+from dtm.storage.prepared import Prepared, Value
 from dtm.storage.schema import activity, counts
 from dtm.storage.sql import add_up
 
@@ -39,15 +40,19 @@ class Books:
         """Note that something happened, for the throughput of this minute."""
         self._events[event] += times
 
-    def write(self, connection: Connection, now: int) -> None:
+    def write(self, prepared: Prepared, now: int) -> None:
         """Add everything noted to the tables, and drop the minutes that nobody asks for any more."""
-        moves = [{"kind": kind, "state": state, "tasks": n} for (kind, state), n in self._moves.items() if n]
+        moves: list[dict[str, Value]] = [
+            {"kind": kind, "state": state, "tasks": n} for (kind, state), n in self._moves.items() if n
+        ]
         if moves:
-            connection.execute(_ADD_COUNTS, moves)
+            prepared.run_each(_ADD_COUNTS, moves)
         minute = now // MINUTE
-        events = [{"minute": minute, "event": event, "times": n} for event, n in self._events.items() if n]
+        events: list[dict[str, Value]] = [
+            {"minute": minute, "event": event, "times": n} for event, n in self._events.items() if n
+        ]
         if events:
-            connection.execute(_ADD_ACTIVITY, events)
+            prepared.run_each(_ADD_ACTIVITY, events)
 
     @staticmethod
     def forget(connection: Connection, now: int) -> None:

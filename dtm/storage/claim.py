@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cache
-from itertools import chain
 from typing import Any
 
 from sqlalchemy import Select, bindparam, func, insert, select, union_all, update
@@ -22,9 +22,6 @@ MAX_DUE = 1_000
 MAX_ASSIGNED = 2_000
 MAX_ASSIGNED_CHARACTERS = 32 * 1024 * 1024
 """Bounds of one transaction, so that no commit waits for a flood; what is left over follows in the next."""
-
-DETAILS_AT_ONCE = 32
-"""Rows fetched together: one by one they cost more than their query, all at once they may fill the memory."""
 
 # SQLite takes at most 500 SELECTs in a UNION.
 _MAX_HEADS = 250
@@ -56,11 +53,11 @@ def fall_due(tx: Transaction) -> None:
     due_at = tx.sequences.next_due_at
     if due_at is None or due_at > tx.now:
         return
-    due = tx.connection.execute(_DUE, {"now": tx.now}).all()
+    due = tx.run(_DUE, {"now": tx.now}).fetchall()
     tx.change(_PROMOTE, [(id,) for id, _ in due])
     for _, kind in due:
         tx.books.move(kind, State.SCHEDULED, State.PENDING)
-    tx.sequences.next_due_at = tx.connection.execute(_NEXT_DUE).scalar()
+    tx.sequences.next_due_at = tx.run(_NEXT_DUE, {}).fetchall()[0][0]
     tx.receipt.may_have_more |= len(due) == MAX_DUE
 
 
@@ -100,7 +97,7 @@ def _found(tx: Transaction, kinds: Sequence[tuple[str, int]]) -> Sequence[AnyRow
     parameters: dict[str, str | int] = {}
     for number, (kind, most) in enumerate(kinds):
         parameters |= {f"kind_{number}": kind, f"most_{number}": most}
-    return tx.connection.execute(_heads(len(kinds)), parameters).all()
+    return tx.run(_heads(len(kinds)), parameters).fetchall()
 
 
 @cache
@@ -138,8 +135,8 @@ def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> None:
 def _details(tx: Transaction, ids: Sequence[int]) -> dict[int, AnyRow]:
     details: dict[int, AnyRow] = {}
     size = 0
-    with tx.connection.execute(_DETAILS, {"rows": rows([(id,) for id in ids])}) as found:
-        for row in chain.from_iterable(found.partitions(DETAILS_AT_ONCE)):
+    with closing(tx.run(_DETAILS, {"rows": rows([(id,) for id in ids])})) as found:
+        for row in iter(found.fetchone, None):
             id, _, payload, _, _ = row
             details[id] = row
             size += len(payload)

@@ -56,7 +56,7 @@ def _known_keys(tx: Transaction, submissions: Sequence[Submission]) -> dict[str,
     keys = [task.key for submission in submissions for task in submission.tasks if task.key is not None]
     if not keys:
         return {}
-    found = tx.connection.execute(_BY_KEY, {"keys": values(keys)})
+    found = tx.run(_BY_KEY, {"keys": values(keys)}).fetchall()
     return {key: _Known(id, kind, payload) for key, id, kind, payload in found}
 
 

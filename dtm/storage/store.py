@@ -28,6 +28,7 @@ from dtm.storage.batch import Batch
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreBusy, StoreFailed
 from dtm.storage.inspect import require_current, require_no_backup
+from dtm.storage.prepared import Prepared
 from dtm.storage.receipt import Left, Receipt, Refused
 from dtm.storage.schema import assignments, audit, is_in, meta, tasks
 from dtm.storage.transaction import Policy, Sequences, Transaction
@@ -52,6 +53,7 @@ class Store:
     ) -> None:
         self.identity = identity
         self._connection = connection
+        self._prepared = Prepared(connection)
         self._sequences = sequences
         self._policy = policy
         self._balance = balance
@@ -150,7 +152,7 @@ class Store:
         return whole
 
     def _run(self, batch: Batch, now: int, sequences: Sequences) -> tuple[Receipt, Sequences]:
-        tx = Transaction(self._connection, msgspec.structs.replace(sequences), self._policy, now)
+        tx = Transaction(self._prepared, msgspec.structs.replace(sequences), self._policy, now)
         clients.register(tx, batch.registrations)
         clients.change(tx, batch.changes)
         reports.settle(tx, batch.reports)

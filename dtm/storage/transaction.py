@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Select, insert
+from sqlalchemy import Select, insert
 from sqlalchemy.sql.dml import UpdateBase
 
 from dtm.core import auditline
 from dtm.storage.books import Books
 from dtm.storage.errors import StoreFailed
+from dtm.storage.prepared import Prepared, Value
 from dtm.storage.receipt import Receipt
 from dtm.storage.schema import audit
 from dtm.storage.sql import rows, values
@@ -42,16 +43,18 @@ class Policy(Struct, frozen=True):
 class Transaction:
     """What every step of a batch shares."""
 
-    def __init__(self, connection: Connection, sequences: Sequences, policy: Policy, now: int) -> None:
-        self.connection = connection
+    def __init__(self, prepared: Prepared, sequences: Sequences, policy: Policy, now: int) -> None:
+        self.connection = prepared.connection
+        self.run = prepared.run
         self.sequences = sequences
         self.policy = policy
         self.now = now
         self.books = Books()
         self.receipt = Receipt()
+        self._prepared = prepared
         self._audit_rows: list[dict[str, Any]] = []
 
-    def change(self, statement: UpdateBase, items: Sequence[tuple[int | str | None, ...]]) -> None:
+    def change(self, statement: UpdateBase, items: Sequence[tuple[Value, ...]]) -> None:
         """Run `statement` on the `given` rows, each of which must change exactly one row of the table.
 
         Raises:
@@ -59,14 +62,13 @@ class Transaction:
         """
         if not items:
             return
-        changed = self.connection.execute(statement, {"rows": rows(items), "now": self.now}).rowcount
+        changed = self.run(statement, {"rows": rows(items), "now": self.now}).rowcount
         if changed != len(items):
             raise StoreFailed(f"wanted to change {len(items)} rows, changed {changed}: {statement}")
 
     def texts(self, statement: Select[int, str], ids: Iterable[int]) -> dict[int, str]:
         """Run a statement of `among(…, "ids")` that gives an id and a text a row."""
-        found = self.connection.execute(statement, {"ids": values(ids)})
-        return dict(found.all())
+        return dict(self.run(statement, {"ids": values(ids)}).fetchall())
 
     def schedule(self, run_at: int) -> None:
         """Note that a task falls due at `run_at`."""
@@ -85,7 +87,7 @@ class Transaction:
         """Write what was collected on the way; the commit comes next."""
         if self._audit_rows:
             self.connection.execute(_INSERT_AUDIT, self._audit_rows)
-        self.books.write(self.connection, self.now)
+        self.books.write(self._prepared, self.now)
         self.receipt.audited = bool(self._audit_rows)
         self.receipt.next_due_at = self.sequences.next_due_at
         return self.receipt

@@ -7,6 +7,7 @@ import pytest
 from dtm.storage.attempts import Attempt, Outcome, end
 from dtm.storage.batch import NewTask, Why
 from dtm.storage.errors import StoreFailed
+from dtm.storage.prepared import Prepared
 from dtm.storage.transaction import Transaction
 from tests.storage.stage import FAILED, HOPELESS, OK, UNBEGUN, Stage
 
@@ -21,7 +22,10 @@ def end_now(stage: Stage, attempt: Attempt, outcome: Outcome) -> None:
     """End an attempt in a transaction of its own."""
     connection = stage.store._connection
     with connection.begin():
-        end(Transaction(connection, stage.store._sequences, stage.store._policy, stage.now), [(attempt, outcome)])
+        end(
+            Transaction(Prepared(connection), stage.store._sequences, stage.store._policy, stage.now),
+            [(attempt, outcome)],
+        )
 
 
 @every_outcome
