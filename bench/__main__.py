@@ -1,4 +1,4 @@
-"""python -m bench: run benchmarks, print their figures, and write them down if asked to."""
+"""python -m bench: run benchmarks, print their figures, and write them down."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 import click
-import msgspec
-from msgspec import Struct
 
 from bench import drain, latency, single, submit, together
 from bench.figures import Figure
-from bench.machine import Machine, this_machine
-from bench.process import Failed
-from bench.report import heading, report
+from bench.machine import this_machine
+from bench.process import TOP, Failed
+from bench.report import Run, heading, report, write
 
 BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "submit": submit.measure,
@@ -24,13 +22,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "together": together.measure,
     "latency": latency.measure,
 }
-
-
-class Run(Struct, frozen=True):
-    """Everything that one run has found."""
-
-    machine: Machine
-    figures: list[Figure]
+RESULTS = TOP / "bench/results"
 
 
 @click.command()
@@ -42,17 +34,34 @@ class Run(Struct, frozen=True):
     default=gettempdir,
     help="Where the databases are made, each in a folder of its own: the disk to be measured.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too, as JSON.")
-def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path | None) -> None:
-    """Measure dtm with real programs on a real disk; by default all of them."""
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=RESULTS,
+    help="Folder for the results, as JSON and as tables, named by date.  [default: bench/results, which git ignores]",
+)
+def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path) -> None:
+    """Measure dtm with real programs on a real disk; by default everything.
+
+    \b
+    submit    bulk submission
+    single    submissions of one task, each awaited; 1, 8 and 64 at once
+    drain     tasks that wait, run by 1 and by 2 client processes
+    together  submission and processing at the same time
+    latency   one task on an idle server: to a client's hands, to its result
+    """
     # As Ctrl-C does: what was started ends with this.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine = this_machine()
     click.echo(heading(machine))
-    figures = [figure for name in names or BENCHMARKS for figure in _measure(name, folder, tasks)]
-    click.echo(f"\n{report(figures)}")
-    if output is not None:
-        output.write_bytes(msgspec.json.format(msgspec.json.encode(Run(machine, figures))) + b"\n")
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / f"{machine.at:%Y-%m-%dT%H-%M-%S}.json"
+    figures: list[Figure] = []
+    for name in names or BENCHMARKS:
+        figures += _measure(name, folder, tasks)
+        # After each: what is measured stays, though the next one fails.
+        write(Run(machine, figures), file)
+    click.echo(f"\n{report(figures)}\n\nwritten to {file}")
 
 
 def _measure(name: str, folder: Path, tasks: int) -> list[Figure]:

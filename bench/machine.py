@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from msgspec import Struct
+
+import dtm
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -21,6 +24,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     load: float | None
     system: str
     dtm: str
+    revision: str | None
     python: str
     sqlite: str
     durability: str = "synchronous=FULL"
@@ -35,9 +39,19 @@ def this_machine() -> Machine:
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         system=platform.platform(terse=True),
         dtm=version("durable-task-manager"),
+        revision=_revision(Path(dtm.__file__).parent),
         python=platform.python_version(),
         sqlite=sqlite3.sqlite_version,
     )
+
+
+def _revision(folder: Path) -> str | None:
+    """Name the commit that a source tree stands at; None where there is no git to ask."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _cpu() -> str:

@@ -1,9 +1,12 @@
-"""The figures for people: a heading that says what was measured on, and a table for each sort of figure."""
+"""The figures of a run: tables for people, below a heading that says what was measured on, and JSON for programs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+import msgspec
+from msgspec import Struct
 from tabulate import tabulate
 
 from bench.figures import Figure, Latency, Rate
@@ -13,12 +16,26 @@ _NOT_MEASURED = "–"
 _MIB = 1024 * 1024
 
 
+class Run(Struct, frozen=True):
+    """Everything that one run has found."""
+
+    machine: Machine
+    figures: list[Figure]
+
+
+def write(run: Run, file: Path) -> None:
+    """Write a run down as JSON, and its tables beside that."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
+    file.with_suffix(".txt").write_text(f"{heading(run.machine)}\n\n{report(run.figures)}\n", encoding="utf-8")
+
+
 def heading(machine: Machine) -> str:
     """Name the machine and the versions."""
     load = _NOT_MEASURED if machine.load is None else f"{machine.load:.1f}"
+    revision = machine.revision or "no revision"
     return (
         f"{machine.at:%Y-%m-%d %H:%M} UTC, {machine.cpu}, {machine.cores} cores, load {load}, {machine.system}\n"
-        f"dtm {machine.dtm}, Python {machine.python}, SQLite {machine.sqlite}, {machine.durability};"
+        f"dtm {machine.dtm} ({revision}), Python {machine.python}, SQLite {machine.sqlite}, {machine.durability};"
         " floor: the same rows and commits by bare SQLite"
     )
 
