@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import click
 
-from bench import drain, latency, single, submit, together
+from bench import drain, latency, payloads, single, submit, together
 from bench.figures import Figure
 from bench.machine import this_machine
 from bench.process import TOP, Failed
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "single": single.measure,
     "drain": drain.measure,
     "together": together.measure,
+    "payloads": payloads.measure,
     "latency": latency.measure,
 }
 RESULTS = TOP / "bench/results"
@@ -48,6 +49,7 @@ def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path) -> Non
     single    submissions of one task, each awaited; 1, 8 and 64 at once
     drain     tasks that wait, run by 1 and by 2 client processes
     together  submission and processing at the same time
+    payloads  the same with payloads of 100 B, 10 kB and 960 KiB
     latency   one task on an idle server: to a client's hands, to its result
     """
     # As Ctrl-C does: what was started ends with this.

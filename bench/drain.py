@@ -13,6 +13,7 @@ from bench.figures import Rate, us_per_task
 from bench.process import Process
 from bench.server import Server, running_server
 from bench.submitter import Order, submit
+from bench.texts import SHORT
 from bench.workers import running_workers
 
 TIMEOUT_S = 900.0
@@ -35,11 +36,11 @@ def _drain(folder: Path, tasks: int, clients: int) -> Rate:
             _await_completed(server, workers, tasks)
             after, workers_after = server.process.usage(), [worker.usage() for worker in workers]
     with ledger.reading(server.db) as connection:
-        ledger.require_completed(connection, tasks)
+        ledger.require_completed(connection, tasks, SHORT)
         seconds = ledger.drained_s(connection)
         commits = ledger.commits(connection)
     draining = [commit.created == 0 for commit in commits]
-    times_s = zip(floor.replay(folder, commits), draining, strict=True)
+    times_s = zip(floor.replay(folder, commits, SHORT), draining, strict=True)
     return Rate(
         name=f"drain, {clients} client{'s' if clients > 1 else ''}",
         tasks=tasks,

@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from bench import texts
 from bench.ledger import Commit
 from bench.process import Failed
+from bench.texts import KIND, Texts, key
 from dtm.storage.engine import writer_engine
 from dtm.storage.migrate import prepare
 
@@ -40,13 +40,13 @@ _COMPLETE = """
 """
 
 
-def replay(folder: Path, commits: Sequence[Commit]) -> list[float]:
+def replay(folder: Path, commits: Sequence[Commit], texts: Texts) -> list[float]:
     """Carry out `commits` on an empty database in `folder`, and give the seconds that each took."""
     db = folder / "floor.db"
     prepare(db)
     with _writing(db) as connection:
         connection.execute(_INSERT_CLIENT)
-        work = _Work(connection, sum(commit.created for commit in commits))
+        work = _Work(connection, sum(commit.created for commit in commits), texts)
         return [work.carry_out(commit) for commit in commits]
 
 
@@ -68,11 +68,11 @@ def _writing(db: Path) -> Iterator[sqlite3.Connection]:
 class _Work:
     """The oldest task is always the next to be assigned and the next to be completed."""
 
-    def __init__(self, connection: sqlite3.Connection, tasks: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, tasks: int, texts: Texts) -> None:
         self._connection = connection
         # Made before the clock runs: the floor is the database's work alone.
         numbers = range(tasks)
-        self._to_create = iter([(n, texts.KIND, texts.payload(n), texts.key(n), 1) for n in numbers])
+        self._to_create = iter([(n, KIND, texts.payload(n), key(n), 1) for n in numbers])
         self._to_insert = iter([(n, n, 1) for n in numbers])
         self._to_assign = iter([(n, n) for n in numbers])
         self._to_finish = iter([(1, n) for n in numbers])

@@ -11,10 +11,11 @@ from typing import NoReturn
 from anyio import connect_tcp
 from msgspec import Raw
 
-from bench import floor, ledger, texts
+from bench import floor, ledger
 from bench.figures import Latency, summary
 from bench.process import Failed
 from bench.server import running_server
+from bench.texts import KIND, SHORT
 from bench.wire import Wire
 from bench.workers import running_workers
 from dtm.cli.loop import run
@@ -38,10 +39,10 @@ def _to_result(name: str, folder: Path, tasks: int) -> Latency:
     with running_server(folder) as server, running_workers(server.address, folder, count=1):
         took_s = run(lambda: _await_results(parse_address(server.address), tasks))
     with ledger.reading(server.db) as connection:
-        ledger.require_completed(connection, tasks)
+        ledger.require_completed(connection, tasks, SHORT)
         commits = ledger.commits(connection)
     floor_s: list[float] = []
-    for commit, commit_s in zip(commits, floor.replay(folder, commits), strict=True):
+    for commit, commit_s in zip(commits, floor.replay(folder, commits, SHORT), strict=True):
         # A task's first commit takes it in and gives it out; the next takes its result.
         if commit.created:
             floor_s.append(commit_s)
@@ -57,7 +58,7 @@ async def _await_results(address: Address, tasks: int) -> list[float]:
     ) as producer:
         for number in range(tasks):
             sent_s = time.perf_counter()
-            (task_id,) = await producer.submit([texts.task(number)], follow=True)
+            (task_id,) = await producer.submit([SHORT.task(number)], follow=True)
             await producer.end_of(task_id)
             took_s.append(time.perf_counter() - sent_s)
     return took_s
@@ -65,23 +66,23 @@ async def _await_results(address: Address, tasks: int) -> list[float]:
 
 def _to_pick_up(name: str, folder: Path, tasks: int) -> Latency:
     with running_server(folder) as server, Wire(server.address) as producer, Wire(server.address) as worker:
-        worker.send(Register("pick-up", [texts.KIND], capacity=1))
+        worker.send(Register("pick-up", [KIND], capacity=1))
         worker.hear(RegisterResponse)
         took_s = [_pick_up(producer, worker, number) for number in range(tasks)]
     with ledger.reading(server.db) as connection:
-        ledger.require_completed(connection, tasks)
+        ledger.require_completed(connection, tasks, SHORT)
         commits = ledger.commits(connection)
-    floor_s = zip(commits, floor.replay(folder, commits), strict=True)
+    floor_s = zip(commits, floor.replay(folder, commits, SHORT), strict=True)
     return summary(name, took_s, [commit_s for commit, commit_s in floor_s if commit.created])
 
 
 def _pick_up(producer: Wire, worker: Wire, number: int) -> float:
     sent_s = time.perf_counter()
-    producer.send(Submit(ref=number, tasks=[texts.task(number)]))
+    producer.send(Submit(ref=number, tasks=[SHORT.task(number)]))
     task = worker.hear(Task)
     took_s = time.perf_counter() - sent_s
     producer.hear(SubmitResponse)
-    value = Raw(texts.result(number).encode())
+    value = Raw(SHORT.result(number).encode())
     worker.send(Result(task_id=task.task_id, assignment=task.assignment, ok=True, value=value))
     worker.hear(ResultResponse)
     return took_s

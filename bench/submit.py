@@ -23,13 +23,13 @@ def submitting(name: str, folder: Path, order: Order) -> Rate:
         seconds = submit(server.address, order)
         after = server.process.usage()
     with ledger.reading(server.db) as connection:
-        ledger.require_submitted(connection, order.tasks)
+        ledger.require_submitted(connection, order.tasks, order.texts)
         commits = ledger.commits(connection)
     return Rate(
         name=name,
         tasks=order.tasks,
         seconds=seconds,
-        floor_seconds=sum(floor.replay(folder, commits)),
+        floor_seconds=sum(floor.replay(folder, commits, order.texts)),
         commits=len(commits),
         server_us_per_task=us_per_task([before], [after], order.tasks),
         server_peak_bytes=None if after is None else after.peak_bytes,

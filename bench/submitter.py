@@ -16,8 +16,8 @@ import msgspec
 from anyio import connect_tcp, create_task_group
 from msgspec import Raw, Struct
 
-from bench import texts
 from bench.process import TOP, Failed
+from bench.texts import SHORT, Texts
 from dtm.cli.input import MOST_TASKS
 from dtm.cli.loop import run
 from dtm.cli.options import ADDRESS, Address
@@ -31,6 +31,7 @@ class Order(Struct, frozen=True, kw_only=True):
     """What to submit, by default in parts as large and as many at once as `dtm-client submit` does."""
 
     tasks: int
+    texts: Texts = SHORT
     follow: bool = False
     part: int = MOST_TASKS
     at_once: int = MOST_PARTS
@@ -73,9 +74,9 @@ async def _submit(address: Address, order: Order) -> float:
         async def submit_parts() -> None:
             for first in firsts:
                 numbers = range(first, min(first + order.part, order.tasks))
-                ids = await producer.submit([texts.task(number) for number in numbers], follow=order.follow)
+                ids = await producer.submit([order.texts.task(number) for number in numbers], follow=order.follow)
                 if order.follow:
-                    await _check(producer, ids, numbers)
+                    await _check(producer, ids, [order.texts.result(number) for number in numbers])
 
         began_s = time.perf_counter()
         async with create_task_group() as group:
@@ -84,11 +85,11 @@ async def _submit(address: Address, order: Order) -> float:
         return time.perf_counter() - began_s
 
 
-async def _check(producer: Producer, ids: list[int], numbers: range) -> None:
-    for task_id, number in zip(ids, numbers, strict=True):
+async def _check(producer: Producer, ids: list[int], results: list[str]) -> None:
+    for task_id, result in zip(ids, results, strict=True):
         end = await producer.end_of(task_id)
-        if end.value != Raw(texts.result(number).encode()):
-            raise Failed(f"wanted {texts.result(number)} of {texts.payload(number)}, found {end}")
+        if end.value != Raw(result.encode()):
+            raise Failed(f"wanted {result} of task {task_id}, found {end}")
 
 
 def _give_up(reason: str) -> NoReturn:

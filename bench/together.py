@@ -16,20 +16,25 @@ CLIENTS = 2
 
 def measure(folder: Path, tasks: int) -> Iterator[Rate]:
     """Submit `tasks` tasks and wait for all results."""
+    yield passing(f"together, {CLIENTS} clients", folder, Order(tasks=tasks, follow=True))
+
+
+def passing(name: str, folder: Path, order: Order) -> Rate:
+    """Submit what `order` says, and wait for all results."""
     with running_server(folder) as server, running_workers(server.address, folder, count=CLIENTS) as workers:
         before, workers_before = server.process.usage(), [worker.usage() for worker in workers]
-        seconds = submit(server.address, Order(tasks=tasks, follow=True))
+        seconds = submit(server.address, order)
         after, workers_after = server.process.usage(), [worker.usage() for worker in workers]
     with ledger.reading(server.db) as connection:
-        ledger.require_completed(connection, tasks)
+        ledger.require_completed(connection, order.tasks, order.texts)
         commits = ledger.commits(connection)
-    yield Rate(
-        name=f"together, {CLIENTS} clients",
-        tasks=tasks,
+    return Rate(
+        name=name,
+        tasks=order.tasks,
         seconds=seconds,
-        floor_seconds=sum(floor.replay(folder, commits)),
+        floor_seconds=sum(floor.replay(folder, commits, order.texts)),
         commits=len(commits),
-        server_us_per_task=us_per_task([before], [after], tasks),
+        server_us_per_task=us_per_task([before], [after], order.tasks),
         server_peak_bytes=None if after is None else after.peak_bytes,
-        workers_us_per_task=us_per_task(workers_before, workers_after, tasks),
+        workers_us_per_task=us_per_task(workers_before, workers_after, order.tasks),
     )
