@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import click
 
-from bench import drain, latency, payloads, single, submit, together
+from bench import clients, drain, latency, payloads, single, submit, together
 from bench.figures import Figure
 from bench.machine import this_machine
 from bench.process import TOP, Failed
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "drain": drain.measure,
     "together": together.measure,
     "payloads": payloads.measure,
+    "clients": clients.measure,
     "latency": latency.measure,
 }
 RESULTS = TOP / "bench/results"
@@ -50,6 +51,7 @@ def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path) -> Non
     drain     tasks that wait, run by 1 and by 2 client processes
     together  submission and processing at the same time
     payloads  the same with payloads of 100 B, 10 kB and 960 KiB
+    clients   a drain by 1, 10, 100 and 1,000 clients, of which all or one has work
     latency   one task on an idle server: to a client's hands, to its result
     """
     # As Ctrl-C does: what was started ends with this.

@@ -5,7 +5,8 @@ The clock runs from the first assignment to the last result, as the database dat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bench import floor, ledger
@@ -18,47 +19,57 @@ from bench.workers import running_workers
 
 TIMEOUT_S = 900.0
 
+RunningClients = Callable[[str, Path], AbstractContextManager[Sequence[Process]]]
+"""Given the server's address and a folder for logs, run clients in processes."""
+
 
 def measure(folder: Path, tasks: int) -> Iterator[Rate]:
     """Drain `tasks` tasks with one client process, then with two."""
-    for clients in (1, 2):
-        place = folder / str(clients)
-        place.mkdir()
-        yield _drain(place, tasks, clients)
+    yield draining("drain, 1 client", folder / "1", tasks, _clients(1))
+    yield draining("drain, 2 clients", folder / "2", tasks, _clients(2))
 
 
-def _drain(folder: Path, tasks: int, clients: int) -> Rate:
+def draining(name: str, folder: Path, tasks: int, running_clients: RunningClients) -> Rate:
+    """Let clients that come to `tasks` waiting tasks run them."""
+    folder.mkdir()
     with running_server(folder) as server:
         submit(server.address, Order(tasks=tasks))
-        before = server.process.usage()
-        with running_workers(server.address, folder, count=clients) as workers:
-            workers_before = [worker.usage() for worker in workers]
-            _await_completed(server, workers, tasks)
-            after, workers_after = server.process.usage(), [worker.usage() for worker in workers]
+        with running_clients(server.address, folder) as clients:
+            # CPU is counted from here on: that they came is not part of any task.
+            begun = _await_completed(server, clients, 1)
+            before, clients_before = server.process.usage(), [client.usage() for client in clients]
+            _await_completed(server, clients, tasks)
+            after, clients_after = server.process.usage(), [client.usage() for client in clients]
     with ledger.reading(server.db) as connection:
         ledger.require_completed(connection, tasks, SHORT)
         seconds = ledger.drained_s(connection)
         commits = ledger.commits(connection)
-    draining = [commit.created == 0 for commit in commits]
-    times_s = zip(floor.replay(folder, commits, SHORT), draining, strict=True)
+    is_drain = [commit.created == 0 for commit in commits]
+    times_s = zip(floor.replay(folder, commits, SHORT), is_drain, strict=True)
     return Rate(
-        name=f"drain, {clients} client{'s' if clients > 1 else ''}",
+        name=name,
         tasks=tasks,
         seconds=seconds,
         floor_seconds=sum(time_s for time_s, is_drain in times_s if is_drain),
-        commits=sum(draining),
-        server_us_per_task=us_per_task([before], [after], tasks),
+        commits=sum(is_drain),
+        server_us_per_task=us_per_task([before], [after], tasks - begun),
         server_peak_bytes=None if after is None else after.peak_bytes,
-        workers_us_per_task=us_per_task(workers_before, workers_after, tasks),
+        workers_us_per_task=us_per_task(clients_before, clients_after, tasks - begun),
     )
 
 
-def _await_completed(server: Server, workers: Sequence[Process], tasks: int) -> None:
+def _clients(count: int) -> RunningClients:
+    return lambda address, folder: running_workers(address, folder, count=count)
+
+
+def _await_completed(server: Server, clients: Sequence[Process], tasks: int) -> int:
+    """Wait until at least so many are completed, and give how many there are."""
     with ledger.reading(server.db) as connection:
 
-        def look() -> bool | None:
-            for worker in workers:
-                worker.require_running()
-            return True if ledger.completed(connection) == tasks else None
+        def look() -> int | None:
+            for client in clients:
+                client.require_running()
+            completed = ledger.completed(connection)
+            return completed if completed >= tasks else None
 
-        server.process.wait_for(look, f"complete {tasks:,} tasks", timeout_s=TIMEOUT_S)
+        return server.process.wait_for(look, f"complete {tasks:,} tasks", timeout_s=TIMEOUT_S)

@@ -61,6 +61,8 @@ def summary(name: str, took_s: Sequence[float], floor_s: Sequence[float]) -> Lat
 
 def us_per_task(before: Sequence[Usage | None], after: Sequence[Usage | None], tasks: int) -> float | None:
     """Give the microseconds of CPU that each of `tasks` took from all processes between two looks at them."""
+    if tasks == 0:
+        return None
     spent_s = 0.0
     for earlier, later in zip(before, after, strict=True):
         if earlier is None or later is None:
