@@ -44,7 +44,15 @@ class Latency(Struct, frozen=True, kw_only=True, tag="latency"):
     floor_p99_ms: float
 
 
-Figure = Rate | Latency
+class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
+    """What something takes that does nothing: bytes of memory, and the share of a core, None where not measured."""
+
+    name: str
+    memory_bytes: float
+    cpu_share: float | None = None
+
+
+Figure = Rate | Latency | Footprint
 
 
 def summary(name: str, took_s: Sequence[float], floor_s: Sequence[float]) -> Latency:

@@ -30,6 +30,7 @@ class Usage(Struct, frozen=True):
     """What processes have used since they were started."""
 
     cpu_s: float
+    memory_bytes: int
     peak_bytes: int
 
 
@@ -98,7 +99,22 @@ class Process:
         except OSError:
             return None
         cpu_s = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
-        return Usage(cpu_s, peak_bytes=int(status["VmHWM"].split()[0]) * 1024)
+        return Usage(cpu_s, memory_bytes=_bytes(status["VmRSS"]), peak_bytes=_bytes(status["VmHWM"]))
+
+    def require_usage(self) -> Usage:
+        """Say what the program has used so far.
+
+        Raises:
+            Failed: there is no Linux to ask.
+        """
+        usage = self.usage()
+        if usage is None:
+            raise Failed("wanted to read memory and CPU from /proc, which this system does not have")
+        return usage
+
+
+def _bytes(kibibytes: str) -> int:
+    return int(kibibytes.split(maxsplit=1)[0]) * 1024
 
 
 def _find(event: str, log: Path) -> dict[str, Any] | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from tabulate import tabulate
 
-from bench.figures import Figure, Latency, Rate
+from bench.figures import Figure, Footprint, Latency, Rate
 from bench.machine import Machine
 
 _NOT_MEASURED = "–"
@@ -41,14 +42,12 @@ def heading(machine: Machine) -> str:
 
 
 def report(figures: Sequence[Figure]) -> str:
-    """Lay figures out."""
-    rates = [figure for figure in figures if isinstance(figure, Rate)]
-    latencies = [figure for figure in figures if isinstance(figure, Latency)]
+    """Lay figures out, those of a sort in a table."""
     tables = []
-    if rates:
-        tables.append(_table(_RATE_HEADERS, map(_rate_row, rates)))
-    if latencies:
-        tables.append(_table(_LATENCY_HEADERS, map(_latency_row, latencies)))
+    for sort, headers, row in _TABLES:
+        rows = [row(figure) for figure in figures if isinstance(figure, sort)]
+        if rows:
+            tables.append(_table(headers, rows))
     return "\n\n".join(tables)
 
 
@@ -64,6 +63,7 @@ _RATE_HEADERS = (
     "server MiB",
 )
 _LATENCY_HEADERS = ("latency", "tasks", "p50 ms", "p99 ms", "floor p50", "floor p99", "of floor")
+_FOOTPRINT_HEADERS = ("at rest", "memory KiB", "CPU, of a core")
 
 
 def _rate_row(rate: Rate) -> tuple[str, ...]:
@@ -92,10 +92,26 @@ def _latency_row(latency: Latency) -> tuple[str, ...]:
     )
 
 
+def _footprint_row(footprint: Footprint) -> tuple[str, ...]:
+    share = footprint.cpu_share
+    return (
+        footprint.name,
+        f"{footprint.memory_bytes / 1024:,.0f}",
+        _NOT_MEASURED if share is None else f"{share:.1%}",
+    )
+
+
+_TABLES: tuple[tuple[type[Figure], Sequence[str], Callable[[Any], tuple[str, ...]]], ...] = (
+    (Rate, _RATE_HEADERS, _rate_row),
+    (Latency, _LATENCY_HEADERS, _latency_row),
+    (Footprint, _FOOTPRINT_HEADERS, _footprint_row),
+)
+
+
 def _whole(number: float | None) -> str:
     return _NOT_MEASURED if number is None else f"{number:,.0f}"
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     align = ("left", *["right"] * (len(headers) - 1))
     return tabulate(rows, headers, colalign=align, disable_numparse=True)
