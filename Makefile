@@ -9,14 +9,18 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
 # The version of uv that `make lock` fetches; nothing else needs it.
 UV_VERSION := 0.13.9
-LOCK := $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
+LOCK := $(VENV)/bin/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-emit-index-url --annotation-style line --quiet
 
+# What dtm is measured against has an environment of its own.
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak crash fuzz lint types format bench lock build clean mutate
+.PHONY: help demo test soak crash fuzz lint types format bench bench-peers lock build clean mutate
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP) ## run server, clients and admin commands once, end to end
 	$(PY) examples/demo.py
@@ -53,21 +57,25 @@ crash: $(STAMP) ## crash and cut the power N=10000 times (SEED=, JOBS=2, WALK=1 
 bench: $(STAMP) ## run the benchmarks (ARGS="..." is passed on)
 	$(PY) -m bench$(if $(ARGS), $(ARGS))
 
+bench-peers: $(STAMP) $(PEERS_STAMP) ## measure dtm beside its peers (ARGS="rq huey --tasks 1000"; Debian, as root or with their servers)
+	$(PY) -m bench.peers$(if $(ARGS), $(ARGS))
+
 mutate: $(STAMP) ## weaken each safety line in a copy, and see a test turn red
 	$(PY) -m tests.mutations$(if $(ARGS), $(ARGS))
 
 lock: $(STAMP) ## write requirements/*.txt anew (UPGRADE=--upgrade takes newer versions)
 	$(PIP_INSTALL) uv==$(UV_VERSION)
-	$(LOCK) $(UPGRADE) --output-file requirements/runtime.txt
-	$(LOCK) $(UPGRADE) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml $(UPGRADE) --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml $(UPGRADE) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(LOCK) requirements/peers.in $(UPGRADE) --output-file requirements/peers.txt
 
 build: $(STAMP) ## build the wheel into dist/
 	rm -rf build
 	$(PY) -m build --wheel --no-isolation --outdir dist
 	rm -rf build *.egg-info
 
-clean: ## remove .venv, builds and caches
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove .venv, .venv-peers, builds and caches
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml requirements/dev.txt
@@ -77,4 +85,10 @@ $(STAMP): pyproject.toml requirements/dev.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --require-hashes --only-binary=:all: -r requirements/dev.txt
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(PEERS_STAMP): requirements/peers.txt
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --only-binary=:all: -r requirements/peers.txt
 	@touch $@

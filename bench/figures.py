@@ -60,10 +60,10 @@ def summary(name: str, took_s: Sequence[float], floor_s: Sequence[float]) -> Lat
     return Latency(
         name=name,
         tasks=len(took_s),
-        p50_ms=_percentile(took_s, 50) * 1_000,
-        p99_ms=_percentile(took_s, 99) * 1_000,
-        floor_p50_ms=_percentile(floor_s, 50) * 1_000,
-        floor_p99_ms=_percentile(floor_s, 99) * 1_000,
+        p50_ms=percentile(took_s, 50) * 1_000,
+        p99_ms=percentile(took_s, 99) * 1_000,
+        floor_p50_ms=percentile(floor_s, 50) * 1_000,
+        floor_p99_ms=percentile(floor_s, 99) * 1_000,
     )
 
 
@@ -79,6 +79,6 @@ def us_per_task(before: Sequence[Usage | None], after: Sequence[Usage | None], t
     return spent_s / tasks * 1_000_000
 
 
-def _percentile(values: Sequence[float], percent: int) -> float:
+def percentile(values: Sequence[float], percent: int) -> float:
     """Give the smallest value that `percent` of all do not exceed (nearest rank)."""
     return sorted(values)[ceil(len(values) * percent / 100) - 1]

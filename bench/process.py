@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,19 +38,44 @@ class Usage(Struct, frozen=True):
 @contextmanager
 def running(command: Sequence[str], log: Path) -> Iterator[Process]:
     """Run `python -m COMMAND`, its output going to `log`, as long as the context lasts."""
+    with running_program((sys.executable, "-m", *command), log) as process:
+        yield process
+
+
+@contextmanager
+def running_program(
+    command: Sequence[str],
+    log: Path,
+    *,
+    folder: Path = TOP,
+    environment: Mapping[str, str] | None = None,
+    user: str | None = None,
+    stop: signal.Signals = signal.SIGTERM,
+) -> Iterator[Process]:
+    """Run a program in `folder` as long as the context lasts; with what it has started itself it ends by `stop`."""
     with log.open("wb") as file:
         child = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=TOP, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            command,
+            cwd=folder,
+            env=environment,
+            user=user,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            # A group of its own, so that nothing which it leaves behind outlives it.
+            start_new_session=True,
         )
     try:
         yield Process(child, log)
     finally:
-        child.terminate()
+        child.send_signal(stop)
         try:
             child.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 class Process:

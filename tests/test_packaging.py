@@ -89,7 +89,7 @@ def test_lock_satisfies_the_project(file: str, wanted: list[str]) -> None:
     assert [str(r) for r in requirements if r.name not in pins or not r.specifier.contains(pins[r.name])] == []
 
 
-@pytest.mark.parametrize("file", ["runtime.txt", "dev.txt"])
+@pytest.mark.parametrize("file", ["runtime.txt", "dev.txt", "peers.txt"])
 def test_lock_names_hashes_and_no_index(file: str) -> None:
     """A pin without a hash would fail to install; an address would tie the project to one registry."""
     text = (TOP / "requirements" / file).read_text(encoding="utf-8")
