@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import click
 
-from bench import clients, drain, idle, latency, payloads, single, submit, together
+from bench import clients, drain, due, idle, latency, payloads, single, submit, together
 from bench.figures import Figure
 from bench.machine import this_machine
 from bench.process import TOP, Failed
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "payloads": payloads.measure,
     "clients": clients.measure,
     "latency": latency.measure,
+    "due": due.measure,
     "idle": idle.measure,
 }
 RESULTS = TOP / "bench/results"
@@ -54,6 +55,7 @@ def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path) -> Non
     payloads  the same with payloads of 100 B, 10 kB and 960 KiB
     clients   a drain by 1, 10, 100 and 1,000 clients, of which all or one has work
     latency   one task on an idle server: to a client's hands, to its result
+    due       scheduled tasks that fall due at once, and submissions meanwhile
     idle      memory and CPU of server and client that have nothing to do
     """
     # As Ctrl-C does: what was started ends with this.

@@ -69,7 +69,7 @@ def _await_completed(server: Server, clients: Sequence[Process], tasks: int) -> 
         def look() -> int | None:
             for client in clients:
                 client.require_running()
-            completed = ledger.completed(connection)
+            completed = ledger.count(connection, "completed")
             return completed if completed >= tasks else None
 
         return server.process.wait_for(look, f"complete {tasks:,} tasks", timeout_s=TIMEOUT_S)

@@ -40,6 +40,7 @@ class Latency(Struct, frozen=True, kw_only=True, tag="latency"):
     tasks: int
     p50_ms: float
     p99_ms: float
+    most_ms: float
     floor_p50_ms: float
     floor_p99_ms: float
 
@@ -62,6 +63,7 @@ def summary(name: str, took_s: Sequence[float], floor_s: Sequence[float]) -> Lat
         tasks=len(took_s),
         p50_ms=percentile(took_s, 50) * 1_000,
         p99_ms=percentile(took_s, 99) * 1_000,
+        most_ms=max(took_s) * 1_000,
         floor_p50_ms=percentile(floor_s, 50) * 1_000,
         floor_p99_ms=percentile(floor_s, 99) * 1_000,
     )

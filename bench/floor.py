@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import cast
 
 from bench.ledger import Commit
 from bench.process import Failed
-from bench.texts import KIND, Texts, key
+from bench.texts import KIND, SHORT, Texts, key
 from dtm.storage.engine import writer_engine
 from dtm.storage.migrate import prepare
 
 FULL = 2
+PROMOTED = 1_000
+"""Tasks that fall due in a transaction."""
 
 _INSERT_CLIENT = """
     INSERT INTO clients (id, name, address, kinds, capacity, connected_at, last_heartbeat_at)
@@ -29,6 +32,11 @@ _CREATE = """
     INSERT INTO tasks (id, kind, payload, key, created_at, state, priority, retry_count, max_retries)
     VALUES (?, ?, ?, ?, ?, 'pending', 0, 0, 3)
 """
+_SCHEDULE = """
+    INSERT INTO tasks (id, kind, payload, key, created_at, run_at, state, priority, retry_count, max_retries)
+    VALUES (?, ?, ?, ?, 1, 1, 'scheduled', 0, 0, 3)
+"""
+_PROMOTE = "UPDATE tasks SET state = 'pending' WHERE id = ? AND state = 'scheduled'"
 _INSERT_ASSIGNMENT = "INSERT INTO assignments (id, task_id, client_id, assigned_at) VALUES (?, ?, 1, ?)"
 _ASSIGN = "UPDATE tasks SET state = 'assigned', assignment_id = ? WHERE id = ? AND state = 'pending'"
 _FINISH_ASSIGNMENT = """
@@ -48,6 +56,25 @@ def replay(folder: Path, commits: Sequence[Commit], texts: Texts) -> list[float]
         connection.execute(_INSERT_CLIENT)
         work = _Work(connection, sum(commit.created for commit in commits), texts)
         return [work.carry_out(commit) for commit in commits]
+
+
+def promote(folder: Path, tasks: int) -> list[float]:
+    """Make `tasks` scheduled tasks of an own database in `folder` pending, and give the seconds of each transaction."""
+    db = folder / "floor-due.db"
+    prepare(db)
+    with _writing(db) as connection:
+        rows = ((n, KIND, SHORT.payload(n), key(n)) for n in range(tasks))
+        _timed(connection, partial(connection.executemany, _SCHEDULE, rows))
+        parts = [[(n,) for n in range(first, min(first + PROMOTED, tasks))] for first in range(0, tasks, PROMOTED)]
+        return [_timed(connection, partial(connection.executemany, _PROMOTE, part)) for part in parts]
+
+
+def _timed(connection: sqlite3.Connection, change: Callable[[], object]) -> float:
+    began_s = time.perf_counter()
+    connection.execute("BEGIN IMMEDIATE")
+    change()
+    connection.execute("COMMIT")
+    return time.perf_counter() - began_s
 
 
 @contextmanager
@@ -79,13 +106,12 @@ class _Work:
         self._to_complete = iter([(1, texts.result(n), n, n) for n in numbers])
 
     def carry_out(self, commit: Commit) -> float:
+        return _timed(self._connection, partial(self._change, commit))
+
+    def _change(self, commit: Commit) -> None:
         connection = self._connection
-        began_s = time.perf_counter()
-        connection.execute("BEGIN IMMEDIATE")
         connection.executemany(_FINISH_ASSIGNMENT, islice(self._to_finish, commit.completed))
         connection.executemany(_COMPLETE, islice(self._to_complete, commit.completed))
         connection.executemany(_CREATE, islice(self._to_create, commit.created))
         connection.executemany(_INSERT_ASSIGNMENT, islice(self._to_insert, commit.assigned))
         connection.executemany(_ASSIGN, islice(self._to_assign, commit.assigned))
-        connection.execute("COMMIT")
-        return time.perf_counter() - began_s

@@ -17,23 +17,25 @@ from bench.texts import Texts, number_of
 
 # Each transaction of the server has its own instant, in microseconds, and stamps its rows with it.
 _COMMITS = """
-    SELECT sum(created), sum(assigned), sum(completed) FROM (
+    SELECT sum(created), sum(assigned), sum(completed), at FROM (
         SELECT created_at AS at, 1 AS created, 0 AS assigned, 0 AS completed FROM tasks
         UNION ALL SELECT assigned_at, 0, 1, 0 FROM assignments WHERE outcome = 'completed'
         UNION ALL SELECT finished_at, 0, 0, 1 FROM assignments WHERE outcome = 'completed'
     ) GROUP BY at ORDER BY at
 """
-_COMPLETED = "SELECT sum(tasks) FROM counts WHERE state = 'completed'"
+_COUNT = "SELECT sum(tasks) FROM counts WHERE state = ?"
+_LAST_SCHEDULED = "SELECT max(finished_at) FROM tasks WHERE run_at IS NOT NULL"
 _SPAN = "SELECT min(assigned_at), max(finished_at) FROM assignments"
 _TASKS = "SELECT key, payload, state, result FROM tasks"
 
 
 class Commit(Struct, frozen=True):
-    """How many tasks one transaction took in, gave out, and completed."""
+    """How many tasks one transaction took in, gave out, and completed; `at` is Unix time in microseconds."""
 
     created: int
     assigned: int
     completed: int
+    at: int = 0
 
 
 @contextmanager
@@ -43,9 +45,9 @@ def reading(db: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def completed(connection: sqlite3.Connection) -> int:
-    """Count the completed tasks, by the server's own books."""
-    (tasks,) = connection.execute(_COMPLETED).fetchone()
+def count(connection: sqlite3.Connection, state: str) -> int:
+    """Count the tasks in a state, by the server's own books."""
+    (tasks,) = connection.execute(_COUNT, (state,)).fetchone()
     return tasks or 0
 
 
@@ -53,6 +55,12 @@ def drained_s(connection: sqlite3.Connection) -> float:
     """Give the seconds from the first assignment to the last result."""
     first, last = connection.execute(_SPAN).fetchone()
     return float(last - first) / 1_000_000
+
+
+def last_scheduled_finished_s(connection: sqlite3.Connection) -> float:
+    """Give the Unix time when the last of the tasks with a `run_at` was finished."""
+    (at,) = connection.execute(_LAST_SCHEDULED).fetchone()
+    return float(at) / 1_000_000
 
 
 def commits(connection: sqlite3.Connection) -> list[Commit]:

@@ -62,7 +62,7 @@ _RATE_HEADERS = (
     "clients µs/task",
     "server MiB",
 )
-_LATENCY_HEADERS = ("latency", "tasks", "p50 ms", "p99 ms", "floor p50", "floor p99", "of floor")
+_LATENCY_HEADERS = ("latency", "tasks", "p50 ms", "p99 ms", "most ms", "floor p50", "floor p99", "of floor")
 _FOOTPRINT_HEADERS = ("at rest", "memory KiB", "CPU, of a core")
 
 
@@ -86,6 +86,7 @@ def _latency_row(latency: Latency) -> tuple[str, ...]:
         f"{latency.tasks:,}",
         f"{latency.p50_ms:.2f}",
         f"{latency.p99_ms:.2f}",
+        f"{latency.most_ms:.2f}",
         f"{latency.floor_p50_ms:.2f}",
         f"{latency.floor_p99_ms:.2f}",
         f"{latency.floor_p50_ms / latency.p50_ms:.0%}",

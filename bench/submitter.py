@@ -32,6 +32,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
     tasks: int
     texts: Texts = SHORT
+    run_at: float | None = None
     follow: bool = False
     part: int = MOST_TASKS
     at_once: int = MOST_PARTS
@@ -74,7 +75,8 @@ async def _submit(address: Address, order: Order) -> float:
         async def submit_parts() -> None:
             for first in firsts:
                 numbers = range(first, min(first + order.part, order.tasks))
-                ids = await producer.submit([order.texts.task(number) for number in numbers], follow=order.follow)
+                tasks = [order.texts.task(number, run_at=order.run_at) for number in numbers]
+                ids = await producer.submit(tasks, follow=order.follow)
                 if order.follow:
                     await _check(producer, ids, [order.texts.result(number) for number in numbers])
 

@@ -19,9 +19,9 @@ class Texts(Struct, frozen=True):
 
     length: int = 0
 
-    def task(self, number: int) -> SubmittedTask:
+    def task(self, number: int, *, run_at: float | None = None) -> SubmittedTask:
         """Give the task of a number, with a key, as dtm-client would submit it."""
-        return SubmittedTask(KIND, Raw(self.payload(number).encode()), key=key(number))
+        return SubmittedTask(KIND, Raw(self.payload(number).encode()), key=key(number), run_at=run_at)
 
     def payload(self, number: int) -> str:
         """Give a task's payload as JSON text."""
