@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
@@ -16,11 +15,11 @@ from bench.figures import percentile
 from bench.peers.peer import PROGRAMS, Peer
 from bench.peers.rows import Row
 from bench.peers.stores import STORES, Store
-from bench.process import TOP, Failed, running_program
+from bench.process import TOP, Failed, Process, running_program
 from bench.texts import SHORT
 
 PYTHON = TOP / ".venv-peers" / "bin" / "python"
-TIMEOUT_S = 300.0
+TIMEOUT_S = 120.0
 MOST_ONE_BY_ONE = 200
 
 
@@ -37,12 +36,12 @@ def measure(peer: Peer, store: str, folder: Path, tasks: int) -> Row:
     one_by_one = min(tasks, MOST_ONE_BY_ONE)
     with _prepared(peer, STORES[store], bulk) as run:
         submitted = run("submit", tasks)
-        with _working(peer, run):
-            drained = run("drain", tasks)
+        with _working(peer, run) as workers:
+            drained = run("drain", tasks, workers=workers)
         drained_s = drained["ended_at"] - _began_at(bulk)
     require_right(drained["digests"], tasks)
-    with _prepared(peer, STORES[store], single) as run, _working(peer, run):
-        took = run("one-by-one", one_by_one)
+    with _prepared(peer, STORES[store], single) as run, _working(peer, run) as workers:
+        took = run("one-by-one", one_by_one, workers=workers)
     require_right(took["digests"], one_by_one)
     return Row(
         peer=peer.name,
@@ -85,23 +84,22 @@ class _Program:
         }
         self.version = str(self("prepare", 0)["version"])
 
-    def __call__(self, command: str, tasks: int) -> dict[str, Any]:
-        try:
-            done = subprocess.run(
-                (str(PYTHON), "-m", f"{PROGRAMS}.drive", self._peer.program, command, str(tasks)),
-                cwd=self.folder,
-                env=self.environment,
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise Failed(f"wanted {command} of {tasks:,} tasks to end within {TIMEOUT_S:g} s") from error
-        if done.returncode:
-            raise Failed(f"{command} failed:\n{done.stderr}")
-        said: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1])
-        return said
+    def __call__(self, command: str, tasks: int, *, workers: Sequence[Process] = ()) -> dict[str, Any]:
+        """Let the program carry out a command, while all `workers` run."""
+        words = [str(PYTHON), "-m", f"{PROGRAMS}.drive", self._peer.program, command, str(tasks)]
+        output = self.folder / f"{command}.json"
+        with running_program(
+            [*words, str(output)], self.folder / f"{command}.log", environment=self.environment, folder=self.folder
+        ) as process:
+
+            def look() -> bytes | None:
+                for worker in workers:
+                    worker.require_running()
+                return output.read_bytes() if output.exists() else None
+
+            said = process.wait_for(look, f"{command} {tasks:,} tasks", timeout_s=TIMEOUT_S)
+        values: dict[str, Any] = msgspec.json.decode(said)
+        return values
 
 
 @contextmanager
@@ -111,13 +109,19 @@ def _prepared(peer: Peer, store: Store, folder: Path) -> Iterator[_Program]:
 
 
 @contextmanager
-def _working(peer: Peer, run: _Program) -> Iterator[None]:
+def _working(peer: Peer, run: _Program) -> Iterator[list[Process]]:
     with ExitStack() as stack:
-        for number, words in enumerate(peer.workers, 1):
-            command = (str(PYTHON), "-m", *words.split())
-            log = run.folder / f"worker-{number}.log"
-            stack.enter_context(running_program(command, log, environment=run.environment, folder=run.folder))
-        yield
+        yield [
+            stack.enter_context(
+                running_program(
+                    (str(PYTHON), "-m", *words.split()),
+                    run.folder / f"worker-{number}.log",
+                    environment=run.environment,
+                    folder=run.folder,
+                )
+            )
+            for number, words in enumerate(peer.workers, 1)
+        ]
 
 
 def _began_at(folder: Path) -> float:

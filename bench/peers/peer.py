@@ -56,4 +56,40 @@ PEERS = {
         settings="has no results: the worker puts each into a reply tube; up to 200 commands in one write",
         share=2,
     ),
+    "celery": Peer(
+        name="Celery",
+        program="on_celery",
+        stores=("redis", "redis-everysec"),
+        workers=(
+            f"celery --app {PROGRAMS}.on_celery worker -c 2 -P prefork -l WARNING --without-gossip --without-mingle",
+        ),
+        settings="prefork with two processes; acks late; prefetch 128; sent in groups of 1,000; its result backend",
+        share=0.4,
+    ),
+    "saq": Peer(
+        name="SAQ",
+        program="on_saq",
+        stores=("redis", "redis-everysec"),
+        workers=(f"saq {PROGRAMS}.on_saq.settings --quiet", f"saq {PROGRAMS}.on_saq.settings --quiet"),
+        settings="100 at once in each worker and in the submitter; it has no bulk",
+    ),
+    "procrastinate": Peer(
+        name="Procrastinate",
+        program="on_procrastinate",
+        stores=("postgresql",),
+        workers=tuple(
+            f"procrastinate --app {PROGRAMS}.on_procrastinate.app worker --concurrency 10 --name {name}"
+            for name in ("one", "two")
+        ),
+        settings="10 at once in each worker; batch_defer of 1,000; VACUUM ANALYZE after it; results appended to a file",
+        share=0.3,
+    ),
+    "pgqueuer": Peer(
+        name="PgQueuer",
+        program="on_pgqueuer",
+        stores=("postgresql",),
+        workers=(f"{PROGRAMS}.on_pgqueuer", f"{PROGRAMS}.on_pgqueuer"),
+        settings="batches of 500; enqueue of 1,000; VACUUM ANALYZE after it; all tables logged; results in a file",
+        share=3,
+    ),
 }

@@ -1,6 +1,6 @@
-"""Lets one peer do one thing, and prints what came of it as JSON.
+"""Lets one peer do one thing, and writes what came of it to a file, as JSON.
 
-python -m bench.peers.programs.drive PEER prepare|submit|drain|one-by-one [TASKS]
+python -m bench.peers.programs.drive PEER prepare|submit|drain|one-by-one TASKS FILE
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol, cast
+
+import uvloop
 
 LOOK_S = 0.02
 # The first tasks also pay for connections, imports and prepared statements: they are run, and not counted.
@@ -33,8 +36,8 @@ class Program(Protocol):
     async def settle(self) -> None:
         """Do what the peer's manual asks for after a bulk of tasks."""
 
-    async def completed(self) -> int:
-        """Count the results that are there, at next to no cost."""
+    async def all_done(self, tasks: int) -> bool:
+        """Say, at next to no cost, whether the results of all `tasks` are there."""
 
     async def digests(self, tasks: int) -> Sequence[str | None]:
         """Give the results of tasks number 0 to `tasks` - 1; None where there is none."""
@@ -61,7 +64,7 @@ async def submit(program: Program, tasks: int) -> dict[str, Any]:
 async def drain(program: Program, tasks: int) -> dict[str, Any]:
     """Wait until all results are there, and give them and the instant at which the last one was."""
     # No peer tells of this by an event.
-    while await program.completed() < tasks:  # noqa: ASYNC110
+    while not await program.all_done(tasks):  # noqa: ASYNC110
         await asyncio.sleep(LOOK_S)
     ended_at = time.monotonic()
     return {"ended_at": ended_at, "digests": list(await program.digests(tasks))}
@@ -86,11 +89,13 @@ COMMANDS: dict[str, Callable[[Program, int], Awaitable[dict[str, Any]]]] = {
 }
 
 
-async def main(peer: str, command: str, tasks: int) -> None:
-    """Carry out `command`; the last line printed is what came of it."""
+async def main(peer: str, command: str, tasks: int, output: Path) -> None:
+    """Carry out `command`, and write down what came of it: the file is there as soon as it is whole."""
     program = cast("Program", importlib.import_module(f"{__package__}.{peer}"))
-    print(json.dumps(await COMMANDS[command](program, tasks)))
+    part = output.with_suffix(".part")
+    part.write_text(json.dumps(await COMMANDS[command](program, tasks)))
+    part.rename(output)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    uvloop.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])))

@@ -90,9 +90,9 @@ async def settle() -> None:
     """Nothing to do."""
 
 
-async def completed() -> int:
+async def all_done(tasks: int) -> bool:
     """Count the replies."""
-    return _producer().waiting(REPLIES)
+    return _producer().waiting(REPLIES) == tasks
 
 
 async def digests(tasks: int) -> Sequence[str | None]:

@@ -9,7 +9,6 @@ from huey import SqliteHuey
 from bench.peers.programs import work
 
 PACKAGE = "huey"
-POLL_S = 0.001
 
 # WAL is huey's own default; fsync=True is synchronous=FULL.
 huey = SqliteHuey(filename=work.SERVER, fsync=True)
@@ -35,9 +34,9 @@ async def settle() -> None:
     """Nothing to do."""
 
 
-async def completed() -> int:
+async def all_done(tasks: int) -> bool:
     """Count the result rows."""
-    return int(huey.result_count())
+    return bool(huey.result_count() == tasks)
 
 
 async def digests(tasks: int) -> Sequence[str | None]:
@@ -48,7 +47,7 @@ async def digests(tasks: int) -> Sequence[str | None]:
 async def run_one(number: int) -> str | None:
     """Poll for the result: with SQLite there is nothing to wait on."""
     result = huey.enqueue(_task(number))
-    digest: str | None = result.get(blocking=True, timeout=10, backoff=1, max_delay=POLL_S)
+    digest: str | None = result.get(blocking=True, timeout=10, backoff=1, max_delay=work.POLL_S)
     return digest
 
 
