@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import click
 
-from bench import clients, drain, due, idle, latency, payloads, single, submit, together
+from bench import backlog, clients, drain, due, idle, latency, payloads, single, submit, together
 from bench.figures import Figure
 from bench.machine import this_machine
 from bench.process import TOP, Failed
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "clients": clients.measure,
     "latency": latency.measure,
     "due": due.measure,
+    "backlog": backlog.measure,
     "idle": idle.measure,
 }
 RESULTS = TOP / "bench/results"
@@ -32,6 +33,14 @@ RESULTS = TOP / "bench/results"
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--tasks", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True, help="Tasks of a run.")
+@click.option(
+    "--backlog",
+    "waiting",
+    type=click.IntRange(1_000, 10_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="The largest backlog; ten million take 3 GB of disk.",
+)
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -44,7 +53,7 @@ RESULTS = TOP / "bench/results"
     default=RESULTS,
     help="Folder for the results, as JSON and as tables, named by date.  [default: bench/results, which git ignores]",
 )
-def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path) -> None:
+def main(*, names: Sequence[str], tasks: int, waiting: int, folder: Path, output: Path) -> None:
     """Measure dtm with real programs on a real disk; by default everything.
 
     \b
@@ -56,6 +65,7 @@ def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path) -> Non
     clients   a drain by 1, 10, 100 and 1,000 clients, of which all or one has work
     latency   one task on an idle server: to a client's hands, to its result
     due       scheduled tasks that fall due at once, and submissions meanwhile
+    backlog   submissions, claims, memory, restart and statistics while 1 k to 1 M tasks wait
     idle      memory and CPU of server and client that have nothing to do
     """
     # As Ctrl-C does: what was started ends with this.
@@ -66,17 +76,17 @@ def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path) -> Non
     file = output / f"{machine.at:%Y-%m-%dT%H-%M-%S}.json"
     figures: list[Figure] = []
     for name in names or BENCHMARKS:
-        figures += _measure(name, folder, tasks)
+        figures += _measure(name, folder, waiting if name == "backlog" else tasks)
         # After each: what is measured stays, though the next one fails.
         write(Run(machine, figures), file)
     click.echo(f"\n{report(figures)}\n\nwritten to {file}")
 
 
-def _measure(name: str, folder: Path, tasks: int) -> list[Figure]:
+def _measure(name: str, folder: Path, size: int) -> list[Figure]:
     click.echo(f"running {name} …", err=True)
     with TemporaryDirectory(prefix="dtm-bench-", dir=folder) as place:
         try:
-            return list(BENCHMARKS[name](Path(place), tasks))
+            return list(BENCHMARKS[name](Path(place), size))
         except Failed as error:
             raise click.ClickException(f"{name}: {error}") from error
 

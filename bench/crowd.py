@@ -6,17 +6,15 @@ python -m bench.crowd ADDRESS KIND CLIENTS CAPACITY
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import click
-import msgspec
-from msgspec import Raw
 
 from bench.process import Failed, Process, running
+from bench.texts import answer
 from dtm.cli.loop import collect_rarely, run
 from dtm.cli.options import ADDRESS, Address
 from dtm.protocol.codec import decode_from_server, encode
@@ -28,7 +26,6 @@ from dtm.protocol.messages import (
     PingRequest,
     Register,
     RegisterResponse,
-    Result,
     ServerMessage,
     Task,
 )
@@ -112,7 +109,7 @@ class _Member(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Run the tasks that have come."""
         messages = [decode_from_server(line) for line in self._lines.feed(data)]
-        results = [_run(message) for message in messages if isinstance(message, Task)]
+        results = [answer(message) for message in messages if isinstance(message, Task)]
         if results:
             self.say(results)
         for message in messages:
@@ -133,12 +130,6 @@ class _Member(asyncio.Protocol):
         for future in (self._lost, self.registered):
             if not future.done():
                 future.set_exception(failure)
-
-
-def _run(task: Task) -> Result:
-    text = msgspec.json.decode(task.payload, type=str)
-    value = Raw(msgspec.json.encode(hashlib.sha256(text.encode()).hexdigest()))
-    return Result(task_id=task.task_id, assignment=task.assignment, ok=True, value=value)
 
 
 if __name__ == "__main__":

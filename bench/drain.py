@@ -36,9 +36,9 @@ def draining(name: str, folder: Path, tasks: int, running_clients: RunningClient
         submit(server.address, Order(tasks=tasks))
         with running_clients(server.address, folder) as clients:
             # CPU is counted from here on: that they came is not part of any task.
-            begun = _await_completed(server, clients, 1)
+            begun = await_completed(server, clients, 1)
             before, clients_before = server.process.usage(), [client.usage() for client in clients]
-            _await_completed(server, clients, tasks)
+            await_completed(server, clients, tasks)
             after, clients_after = server.process.usage(), [client.usage() for client in clients]
     with ledger.reading(server.db) as connection:
         ledger.require_completed(connection, tasks, SHORT)
@@ -62,7 +62,7 @@ def _clients(count: int) -> RunningClients:
     return lambda address, folder: running_workers(address, folder, count=count)
 
 
-def _await_completed(server: Server, clients: Sequence[Process], tasks: int) -> int:
+def await_completed(server: Server, clients: Sequence[Process], tasks: int) -> int:
     """Wait until at least so many are completed, and give how many there are."""
     with ledger.reading(server.db) as connection:
 

@@ -53,7 +53,20 @@ class Footprint(Struct, frozen=True, kw_only=True, tag="footprint"):
     cpu_share: float | None = None
 
 
-Figure = Rate | Latency | Footprint
+class Backlog(Struct, frozen=True, kw_only=True, tag="backlog"):
+    """A server with many waiting tasks: its memory, and milliseconds of a restart and of statistics.
+
+    `stats_ms` is the whole program dtm-admin, `query_ms` what it asks the database.
+    """
+
+    name: str
+    memory_bytes: int
+    restart_ms: float
+    stats_ms: float
+    query_ms: float
+
+
+Figure = Rate | Latency | Footprint | Backlog
 
 
 def summary(name: str, took_s: Sequence[float], floor_s: Sequence[float]) -> Latency:

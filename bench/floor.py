@@ -14,9 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from bench.ledger import Commit
 from bench.process import Failed
-from bench.texts import KIND, SHORT, Texts, key
+from bench.texts import KIND, SHORT, Texts, key, number_of
 from dtm.storage.engine import writer_engine
 from dtm.storage.migrate import prepare
 
@@ -26,7 +28,7 @@ PROMOTED = 1_000
 
 _INSERT_CLIENT = """
     INSERT INTO clients (id, name, address, kinds, capacity, connected_at, last_heartbeat_at)
-    VALUES (1, 'floor', 'none', '[]', 1, 0, 0)
+    VALUES (0, 'floor', 'none', '[]', 1, 0, 0)
 """
 _CREATE = """
     INSERT INTO tasks (id, kind, payload, key, created_at, state, priority, retry_count, max_retries)
@@ -36,8 +38,11 @@ _SCHEDULE = """
     INSERT INTO tasks (id, kind, payload, key, created_at, run_at, state, priority, retry_count, max_retries)
     VALUES (?, ?, ?, ?, 1, 1, 'scheduled', 0, 0, 3)
 """
+_WAITING = """
+    SELECT id, key FROM tasks WHERE state = 'pending' AND kind IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?
+"""
 _PROMOTE = "UPDATE tasks SET state = 'pending' WHERE id = ? AND state = 'scheduled'"
-_INSERT_ASSIGNMENT = "INSERT INTO assignments (id, task_id, client_id, assigned_at) VALUES (?, ?, 1, ?)"
+_INSERT_ASSIGNMENT = "INSERT INTO assignments (id, task_id, client_id, assigned_at) VALUES (?, ?, 0, ?)"
 _ASSIGN = "UPDATE tasks SET state = 'assigned', assignment_id = ? WHERE id = ? AND state = 'pending'"
 _FINISH_ASSIGNMENT = """
     UPDATE assignments SET finished_at = ?, outcome = 'completed' WHERE id = ? AND finished_at IS NULL
@@ -53,8 +58,23 @@ def replay(folder: Path, commits: Sequence[Commit], texts: Texts) -> list[float]
     db = folder / "floor.db"
     prepare(db)
     with _writing(db) as connection:
-        connection.execute(_INSERT_CLIENT)
-        work = _Work(connection, sum(commit.created for commit in commits), texts)
+        tasks = [(n, n) for n in range(sum(commit.created for commit in commits))]
+        work = _Work(connection, texts, to_create=tasks, to_run=tasks)
+        return [work.carry_out(commit) for commit in commits]
+
+
+def replay_on(db: Path, commits: Sequence[Commit], texts: Texts, *, first: int) -> list[float]:
+    """Carry out `commits` on a store that nobody else has open: new tasks get the numbers from `first` on.
+
+    Returns:
+        The seconds that each took.
+    """
+    with _writing(db) as connection:
+        (last_id,) = connection.execute("SELECT max(id) FROM tasks").fetchone()
+        to_create = [(last_id + 1 + n, first + n) for n in range(sum(commit.created for commit in commits))]
+        kinds, most = msgspec.json.encode(texts.names).decode(), sum(commit.assigned for commit in commits)
+        to_run = [(id, number_of(key)) for id, key in connection.execute(_WAITING, (kinds, most))]
+        work = _Work(connection, texts, to_create=to_create, to_run=to_run)
         return [work.carry_out(commit) for commit in commits]
 
 
@@ -92,18 +112,22 @@ def _writing(db: Path) -> Iterator[sqlite3.Connection]:
         engine.dispose()
 
 
-class _Work:
-    """The oldest task is always the next to be assigned and the next to be completed."""
+_Tasks = Sequence[tuple[int, int]]
+"""Their ids and numbers."""
 
-    def __init__(self, connection: sqlite3.Connection, tasks: int, texts: Texts) -> None:
+
+class _Work:
+    """Tasks are created, assigned and completed in their order."""
+
+    def __init__(self, connection: sqlite3.Connection, texts: Texts, *, to_create: _Tasks, to_run: _Tasks) -> None:
         self._connection = connection
-        # Made before the clock runs: the floor is the database's work alone.
-        numbers = range(tasks)
-        self._to_create = iter([(n, KIND, texts.payload(n), key(n), 1) for n in numbers])
-        self._to_insert = iter([(n, n, 1) for n in numbers])
-        self._to_assign = iter([(n, n) for n in numbers])
-        self._to_finish = iter([(1, n) for n in numbers])
-        self._to_complete = iter([(1, texts.result(n), n, n) for n in numbers])
+        connection.execute(_INSERT_CLIENT)
+        # Made before the clock runs: the floor is the database's work alone. An assignment has its task's id.
+        self._to_create = iter([(id, texts.kind(n), texts.payload(n), key(n), 1) for id, n in to_create])
+        self._to_insert = iter([(id, id, 1) for id, _ in to_run])
+        self._to_assign = iter([(id, id) for id, _ in to_run])
+        self._to_finish = iter([(1, id) for id, _ in to_run])
+        self._to_complete = iter([(1, texts.result(n), id, id) for id, n in to_run])
 
     def carry_out(self, commit: Commit) -> float:
         return _timed(self._connection, partial(self._change, commit))

@@ -21,11 +21,13 @@ _COMMITS = """
         SELECT created_at AS at, 1 AS created, 0 AS assigned, 0 AS completed FROM tasks
         UNION ALL SELECT assigned_at, 0, 1, 0 FROM assignments WHERE outcome = 'completed'
         UNION ALL SELECT finished_at, 0, 0, 1 FROM assignments WHERE outcome = 'completed'
-    ) GROUP BY at ORDER BY at
+    ) WHERE at >= ? GROUP BY at ORDER BY at
 """
 _COUNT = "SELECT sum(tasks) FROM counts WHERE state = ?"
 _LAST_SCHEDULED = "SELECT max(finished_at) FROM tasks WHERE run_at IS NOT NULL"
 _SPAN = "SELECT min(assigned_at), max(finished_at) FROM assignments"
+_COMPLETED = "SELECT key, result FROM tasks WHERE state = 'completed'"
+_UNTOUCHED = "SELECT count(*) FROM tasks WHERE state = 'pending' AND result IS NULL AND retry_count = 0"
 _TASKS = "SELECT key, payload, state, result FROM tasks"
 
 
@@ -63,9 +65,9 @@ def last_scheduled_finished_s(connection: sqlite3.Connection) -> float:
     return float(at) / 1_000_000
 
 
-def commits(connection: sqlite3.Connection) -> list[Commit]:
-    """List the transactions that moved tasks, in their order."""
-    return [Commit(*row) for row in connection.execute(_COMMITS)]
+def commits(connection: sqlite3.Connection, *, since: int = 0) -> list[Commit]:
+    """List the transactions that moved tasks, in their order, from an instant on (Unix time in microseconds)."""
+    return [Commit(*row) for row in connection.execute(_COMMITS, (since,))]
 
 
 def require_submitted(connection: sqlite3.Connection, tasks: int, texts: Texts) -> None:
@@ -84,6 +86,24 @@ def require_completed(connection: sqlite3.Connection, tasks: int, texts: Texts) 
         Failed: they have not.
     """
     _require(connection, tasks, lambda number: (texts.payload(number), "completed", texts.result(number)))
+
+
+def require_run(connection: sqlite3.Connection, tasks: int, least: int, texts: Texts) -> None:
+    """See that of `tasks` tasks at least so many have their right results, and that all others wait.
+
+    Raises:
+        Failed: that is not so.
+    """
+    right = wrong = 0
+    for key, result in connection.execute(_COMPLETED):
+        is_right = result == texts.result(number_of(key))
+        right, wrong = right + is_right, wrong + (not is_right)
+    (waiting,) = connection.execute(_UNTOUCHED).fetchone()
+    if wrong or right < least or right + waiting != tasks:
+        raise Failed(
+            f"wanted {tasks:,} tasks, at least {least:,} of them run and all others waiting; found {right:,} with "
+            f"their right results, {wrong:,} with wrong ones, and {waiting:,} that wait"
+        )
 
 
 def _require(connection: sqlite3.Connection, tasks: int, wanted: Callable[[int], tuple[str, str, str | None]]) -> None:

@@ -19,6 +19,8 @@ TOP = Path(__file__).parents[1]
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 LOOK_S = 0.05
+# A start takes less than a second; it is looked at more often.
+START_LOOK_S = 0.005
 
 T = TypeVar("T")
 
@@ -91,10 +93,12 @@ class Process:
         Raises:
             Failed: it never came.
         """
-        return self.wait_for(lambda: _find(event, self._log), f"log {event!r}", timeout_s=START_TIMEOUT_S)
+        return self.wait_for(
+            lambda: _find(event, self._log), f"log {event!r}", timeout_s=START_TIMEOUT_S, look_s=START_LOOK_S
+        )
 
-    def wait_for(self, look: Callable[[], T | None], what: str, *, timeout_s: float) -> T:
-        """Look again and again until `look` gives something.
+    def wait_for(self, look: Callable[[], T | None], what: str, *, timeout_s: float, look_s: float = LOOK_S) -> T:
+        """Look every `look_s` seconds until `look` gives something.
 
         Raises:
             Failed: the program ended before that, or the time did.
@@ -104,8 +108,13 @@ class Process:
             self.require_running()
             if time.monotonic() > deadline_s:
                 raise Failed(f"wanted {self._log.stem} to {what} within {timeout_s:g} s:\n{self._log.read_text()}")
-            time.sleep(LOOK_S)
+            time.sleep(look_s)
         return found
+
+    def kill(self) -> None:
+        """End the program as a crash would."""
+        self._child.kill()
+        self._child.wait()
 
     def require_running(self) -> None:
         """See that the program is still there.

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from tabulate import tabulate
 
-from bench.figures import Figure, Footprint, Latency, Rate
+from bench.figures import Backlog, Figure, Footprint, Latency, Rate
 from bench.machine import Machine
 
 _NOT_MEASURED = "–"
@@ -63,6 +63,7 @@ _RATE_HEADERS = (
     "server MiB",
 )
 _LATENCY_HEADERS = ("latency", "tasks", "p50 ms", "p99 ms", "most ms", "floor p50", "floor p99", "of floor")
+_BACKLOG_HEADERS = ("backlog", "server MiB", "restart ms", "dtm-admin stats ms", "its query ms")
 _FOOTPRINT_HEADERS = ("at rest", "memory KiB", "CPU, of a core")
 
 
@@ -102,10 +103,21 @@ def _footprint_row(footprint: Footprint) -> tuple[str, ...]:
     )
 
 
+def _backlog_row(backlog: Backlog) -> tuple[str, ...]:
+    return (
+        backlog.name,
+        f"{backlog.memory_bytes / _MIB:,.0f}",
+        f"{backlog.restart_ms:,.0f}",
+        f"{backlog.stats_ms:,.0f}",
+        f"{backlog.query_ms:,.1f}",
+    )
+
+
 _TABLES: tuple[tuple[type[Figure], Sequence[str], Callable[[Any], tuple[str, ...]]], ...] = (
     (Rate, _RATE_HEADERS, _rate_row),
     (Latency, _LATENCY_HEADERS, _latency_row),
     (Footprint, _FOOTPRINT_HEADERS, _footprint_row),
+    (Backlog, _BACKLOG_HEADERS, _backlog_row),
 )
 
 

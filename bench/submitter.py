@@ -28,9 +28,10 @@ TIMEOUT_S = 900.0
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What to submit, by default in parts as large and as many at once as `dtm-client submit` does."""
+    """What to submit from task number `first` on; by default in such parts as `dtm-client submit` makes of it."""
 
     tasks: int
+    first: int = 0
     texts: Texts = SHORT
     run_at: float | None = None
     follow: bool = False
@@ -39,7 +40,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 def submit(address: str, order: Order) -> float:
-    """Submit tasks number 0 to `order.tasks` - 1.
+    """Submit what `order` says.
 
     Returns:
         The seconds from the first submission to the last answer; with `follow`, to the last result.
@@ -70,11 +71,12 @@ async def _submit(address: Address, order: Order) -> float:
         address.host, address.port, connect=connect_tcp, chance=random.Random(), on_trouble=_give_up
     ) as producer:
         # Shared: whoever has its answer takes the next.
-        firsts = iter(range(0, order.tasks, order.part))
+        end = order.first + order.tasks
+        firsts = iter(range(order.first, end, order.part))
 
         async def submit_parts() -> None:
             for first in firsts:
-                numbers = range(first, min(first + order.part, order.tasks))
+                numbers = range(first, min(first + order.part, end))
                 tasks = [order.texts.task(number, run_at=order.run_at) for number in numbers]
                 ids = await producer.submit(tasks, follow=order.follow)
                 if order.follow:

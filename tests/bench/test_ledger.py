@@ -50,3 +50,23 @@ def test_a_single_wrong_row_fails_the_run(db: Path, wrong: str) -> None:
 
         with pytest.raises(Failed, match="wanted 3 tasks"):
             ledger.require_completed(connection, TASKS, TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "least"),
+    [
+        ("UPDATE tasks SET result = '\"e3b0\"' WHERE id = 1", 1),
+        ("UPDATE tasks SET retry_count = 1 WHERE id = 3", 1),
+        ("DELETE FROM tasks WHERE id = 3", 1),
+        ("SELECT 1", 3),
+    ],
+)
+def test_a_part_that_ran_must_be_right_and_the_rest_untouched(tmp_path: Path, wrong: str, least: int) -> None:
+    """Where not all tasks run, a wrong result, an attempt, a lost task or too few runs fail the run all the same."""
+    floor.replay(tmp_path, [Commit(4, 2, 0), Commit(0, 0, 2)], TEXTS)
+    with closing(sqlite3.connect(tmp_path / "floor.db")) as connection:
+        ledger.require_run(connection, 4, 2, TEXTS)
+        connection.execute(wrong)
+
+        with pytest.raises(Failed, match="wanted 4 tasks"):
+            ledger.require_run(connection, 4, least, TEXTS)
