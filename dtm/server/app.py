@@ -32,7 +32,7 @@ from dtm.server.gate import Gate
 from dtm.server.hub import Hub
 from dtm.server.listener import Listener, accept_forever, port_of
 from dtm.server.lookup import Lookup
-from dtm.server.machine import Machine
+from dtm.server.machine import InOrder, Machine
 from dtm.server.projector import Projector
 from dtm.server.protection import access_of
 from dtm.server.roster import Roster
@@ -64,9 +64,14 @@ class StopRequest(Struct, frozen=True):
     rotate: Bell = msgspec.field(default_factory=Bell)
 
 
-class Readers(Struct, frozen=True):
-    """The store, open for looking on: for clients, and for operators, whose long looks keep nobody else waiting."""
+class OpenStore(Struct, frozen=True):
+    """The store, open for writing, in a lane of its own, and for looking on.
 
+    Operators have a reader of their own: their long looks keep nobody else waiting.
+    """
+
+    store: Store
+    lane: InOrder
     clients: Reader
     operators: Reader
 
@@ -96,7 +101,7 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
         reader, log_reader, operators_reader = (
             stack.enter_context(closing(Reader.open(settings.db))) for _ in range(3)
         )
-        readers = Readers(reader, operators_reader)
+        opened = OpenStore(store, stack.enter_context(machine.lane()), reader, operators_reader)
         file = AuditLog(settings.dead_letter_log)
         stack.callback(file.close)
         projector = Projector(log_reader, file, machine.in_thread)
@@ -109,8 +114,7 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
             settings,
             machine,
             access,
-            store=store,
-            readers=readers,
+            opened=opened,
             projector=projector,
             disk=disk,
         )
@@ -132,23 +136,21 @@ class Server:
         machine: Machine,
         access: Access,
         *,
-        store: Store,
-        readers: Readers,
+        opened: OpenStore,
         projector: Projector,
         disk: Disk,
     ) -> None:
         self._settings = settings
         self._machine = machine
         self._access = access
-        self._store = store
-        self._readers = readers
+        self._opened = opened
         self._projector = projector
         self._disk = disk
         self._roster = Roster()
         self._watchers = Watchers()
         self._gate = Gate(settings.limits)
         self._committer = Committer(
-            store, self._roster, machine.clock, in_thread=machine.in_thread, limits=settings.limits
+            opened.store, self._roster, machine.clock, in_order=opened.lane, limits=settings.limits
         )
         # In the order in which they came; a set would have another order in each run.
         self._connections: dict[Connection, None] = {}
@@ -156,7 +158,7 @@ class Server:
     async def run(self, listeners: Sequence[Listener], announce: Callable[[], None], stop: StopRequest) -> None:
         """Serve `listeners` until told to stop; `announce` tells that they are served. Any part's failure ends all."""
         host, port = self._settings.host, port_of(listeners)
-        for client_id in self._readers.clients.present_clients():
+        for client_id in self._opened.clients.present_clients():
             # It was connected when the last server ended. It has this long to come back before it counts as dead.
             back_by_s = self._machine.clock.monotonic_s() + self._settings.heartbeat_timeout_s
             self._roster.expect_back(client_id, back_by_s, Why.NOT_BACK)
@@ -166,7 +168,7 @@ class Server:
             parts.start_soon(self._committer.run, Delivery(self._roster, self._watchers, self._projector.wake))
             parts.start_soon(self._projector.run, self._committer.note_log_position)
             parts.start_soon(_at_each_ring, stop.rotate, self._projector.rotate)
-            parts.start_soon(monitor.watch, hub, lambda: self._store.next_due_at)
+            parts.start_soon(monitor.watch, hub, lambda: self._opened.store.next_due_at)
             parts.start_soon(monitor.report_statistics, hub)
             if self._settings.demo:
                 parts.start_soon(produce, hub, self._machine.chance)
@@ -200,8 +202,8 @@ class Server:
             roster=self._roster,
             watchers=self._watchers,
             committer=self._committer,
-            lookup=Lookup(self._readers.clients, self._machine.in_thread),
-            inquiries=Lookup(self._readers.operators, self._machine.in_thread),
+            lookup=Lookup(self._opened.clients, self._machine.in_thread),
+            inquiries=Lookup(self._opened.operators, self._machine.in_thread),
             background=partial(_start, parts),
         )
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import anyio
 import structlog
-from anyio import CapacityLimiter, Event
+from anyio import Event
 
 from dtm.protocol.codec import ErrorCode
 from dtm.server.clock import Clock
 from dtm.server.limits import Limits
-from dtm.server.machine import InThread
+from dtm.server.machine import InOrder
 from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Outlet, Roster
 from dtm.server.translate import Unacceptable
@@ -38,11 +38,11 @@ log = structlog.get_logger()
 class Committer:
     """Collects what is to change, has it committed, and passes the receipt on."""
 
-    def __init__(self, store: Store, roster: Roster, clock: Clock, *, in_thread: InThread, limits: Limits) -> None:
+    def __init__(self, store: Store, roster: Roster, clock: Clock, *, in_order: InOrder, limits: Limits) -> None:
         self._store = store
         self._roster = roster
         self._clock = clock
-        self._in_thread = in_thread
+        self._in_order = in_order
         self._limits = limits
         self._open = OpenBatch()
         self._wanted = Event()
@@ -50,7 +50,6 @@ class Committer:
         self._delivered = Event()
         self._in_flight = False
         self._blocked_s: float | None = None
-        self._one_writer = CapacityLimiter(1)
 
     # What goes in. Each of these returns at once.
 
@@ -170,9 +169,7 @@ class Committer:
             # Meanwhile clients may have come or gone.
             taken.batch.seats = self._roster.seats()
             try:
-                receipt = await self._in_thread(
-                    self._store.apply, taken.batch, self._clock.now(), limiter=self._one_writer
-                )
+                receipt = await self._in_order(self._store.apply, taken.batch, self._clock.now())
             except StoreBusy as error:
                 self._note_busy(taken, error, began_s)
                 await anyio.sleep(BUSY_PAUSE_S)

@@ -113,7 +113,7 @@ async def hub_on(folder: Path) -> AsyncIterator[Hub]:
                 clock=clock,
                 roster=roster,
                 watchers=Watchers(),
-                committer=Committer(store, roster, clock, in_thread=to_thread.run_sync, limits=FAST.limits),
+                committer=Committer(store, roster, clock, in_order=to_thread.run_sync, limits=FAST.limits),
                 lookup=Lookup(reader, to_thread.run_sync),
                 inquiries=Lookup(reader, to_thread.run_sync),
                 background=in_background,

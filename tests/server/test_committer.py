@@ -58,7 +58,7 @@ class Scene:
 def committer_on(store: Store, roster: Roster, limits: Limits) -> Committer:
     """Make a committer that runs on this machine."""
     clock = Clock.start(time.time_ns, time.monotonic)
-    return Committer(store, roster, clock, in_thread=to_thread.run_sync, limits=limits)
+    return Committer(store, roster, clock, in_order=to_thread.run_sync, limits=limits)
 
 
 @asynccontextmanager

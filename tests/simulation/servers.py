@@ -160,7 +160,7 @@ class Servers:
         async def listen(_: str, port: int) -> list[Listener]:
             return [self._network.listen(process, port)]
 
-        return Machine(clock, random.Random(self._chance.random()), in_thread, listen)
+        return Machine(clock, random.Random(self._chance.random()), in_thread, lambda: nullcontext(in_thread), listen)
 
     def _save(self) -> None:
         """Put aside what a crash leaves on the disk; what the dead server's clean-up does to its files is not it."""
