@@ -20,7 +20,6 @@ from dtm.protocol.framing import LineBuffer, LineTooLong
 from dtm.protocol.messages import ClientMessage, ServerMessage
 
 CONNECT_TIMEOUT_S = 10.0
-SEND_TIMEOUT_S = 30.0
 READ_SIZE = 256 * 1024
 
 # What a server may send in a line: its QueryResponse is bounded, its Task and TaskFinished by what it took in.
@@ -66,16 +65,14 @@ class Link:
             ) from error
 
     async def send(self, messages: Sequence[ClientMessage]) -> None:
-        """Send messages; returns once the system has taken them.
+        """Send messages; returns once the system has taken them. Whoever is cut short has to close the link.
 
         Raises:
             LinkLost: it has not.
         """
         try:
-            with fail_after(SEND_TIMEOUT_S):
-                await self._stream.send(encode_all(messages))
-        except (BrokenResourceError, ClosedResourceError, SSLError, TimeoutError) as error:
-            # After a time-out a line may be half sent: nothing can follow it.
+            await self._stream.send(encode_all(messages))
+        except (BrokenResourceError, ClosedResourceError, SSLError) as error:
             raise LinkLost("the connection broke while sending") from error
 
     async def receive(self) -> list[ServerMessage]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
 import anyio
-from anyio import Event
+from anyio import CancelScope, Event
 
 from dtm.client.link import Link, LinkLost
 from dtm.protocol.messages import ClientMessage, PingRequest
 
 MOST_AT_ONCE = 1_000
+SEND_TIMEOUT_S = 30.0
 
 
 async def ping_forever(link: Link, outgoing: Outgoing, *, interval_s: float, timeout_s: float) -> None:
@@ -51,12 +53,21 @@ class Outgoing:
         Raises:
             LinkLost: the connection broke.
         """
+        # One scope for all that is ever sent: to enter one costs as much as to send.
+        with CancelScope() as scope:
+            await self._send_all(link, scope)
+        # A line may be half sent: nothing can follow it.
+        raise LinkLost(f"the server took nothing for {SEND_TIMEOUT_S:g} s")
+
+    async def _send_all(self, link: Link, scope: CancelScope) -> None:
         while True:
             await self._filled.wait()
             self._filled = Event()
             while self._messages:
                 part = self._messages[:MOST_AT_ONCE]
+                scope.deadline = anyio.current_time() + SEND_TIMEOUT_S
                 await link.send(part)
+                scope.deadline = inf
                 del self._messages[: len(part)]
             self._flushed.set()
             self._flushed = Event()

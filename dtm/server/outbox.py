@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
-from anyio import Event, fail_after
+from anyio import CancelScope, Event, current_time
 from anyio.abc import ByteSendStream
 
 from dtm.protocol.codec import encode_all
@@ -82,6 +83,14 @@ class Outbox:
         Raises:
             TooSlow: the peer did not take a piece in time.
         """
+        # One scope for all pieces: to enter one costs as much as to send.
+        with CancelScope() as scope:
+            await self._write_all(stream, scope)
+        if scope.cancelled_caught:
+            # A piece may be half written; the caller closes the connection.
+            raise TooSlow(f"the next bytes were not taken within {self._limits.send_deadline_s:g} s")
+
+    async def _write_all(self, stream: ByteSendStream, scope: CancelScope) -> None:
         while self._lines or not self._is_closing:
             if not self._lines:
                 self._filled = Event()
@@ -91,15 +100,12 @@ class Outbox:
             self._lines.clear()
             self._unwritten = 0
             for start in range(0, len(data), MAX_PIECE):
-                await self._send(stream, data[start : start + MAX_PIECE])
+                await self._send(stream, scope, data[start : start + MAX_PIECE])
 
-    async def _send(self, stream: ByteSendStream, piece: bytes) -> None:
-        try:
-            with fail_after(self._limits.send_deadline_s):
-                await stream.send(piece)
-        except TimeoutError:
-            # The piece may be half written; the caller closes the connection.
-            raise TooSlow(f"{len(piece):,} bytes were not taken within {self._limits.send_deadline_s:g} s") from None
+    async def _send(self, stream: ByteSendStream, scope: CancelScope, piece: bytes) -> None:
+        scope.deadline = current_time() + self._limits.send_deadline_s
+        await stream.send(piece)
+        scope.deadline = inf
         was_full = self.is_full
         self._queued -= len(piece)
         if was_full and not self.is_full:

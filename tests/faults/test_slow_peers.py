@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Event, Thread
 from typing import NamedTuple
 
@@ -131,8 +131,10 @@ def test_a_producer_faster_than_the_disk_is_slowed_and_not_stored_in_memory(
         tasks = [{"kind": "A", "payload": f"{number}-" + "x" * 500_000, "key": f"k{number}"} for number in range(count)]
         ledger.intend(tasks)
         flood = Flood(producers, tasks)
-        with flood.running():
+        with ExitStack() as stack:
+            # Locked before the first byte: a lock taken in the midst of the flood comes when much is on disk already.
             with locked(cluster):
+                stack.enter_context(flood.running())
                 give_up_s = time.monotonic() + 3
                 while time.monotonic() < give_up_s:
                     most = max(most, resident(server.pid))
