@@ -63,6 +63,10 @@ class Connection:
         """Whether the peer is listened to now; not while it has to wait for the disk or to read itself."""
         return self._listens
 
+    def hurry(self) -> None:
+        """Write what is queued in this step before other connections do."""
+        self._outbox.hurry()
+
     def send(self, messages: Sequence[Message]) -> None:
         """Queue messages for the peer; returns at once."""
         try:

@@ -35,14 +35,19 @@ class Delivery:
         """Tell everybody what the batch has done to what concerns them."""
         for registered, then in zip(receipt.registrations, taken.on_registered, strict=True):
             then(registered)
+        news: Sent = defaultdict(list)
+        self._tasks(news, receipt.assigned)
+        self._notices(news, receipt.ended)
+        for outlet in news:
+            outlet.hurry()
         for submitted, then_submitted in zip(receipt.submissions, taken.on_submitted, strict=True):
             then_submitted(submitted)
         for resolved, then_resolved in zip(receipt.commands, taken.on_resolved, strict=True):
             then_resolved(resolved)
         sent: Sent = defaultdict(list)
         self._verdicts(sent, taken, receipt.reports)
-        self._tasks(sent, receipt.assigned)
-        self._notices(sent, receipt.ended)
+        for outlet, its_news in news.items():
+            sent[outlet] += its_news
         for outlet, its_messages in sent.items():
             outlet.send(its_messages)
         log_events(taken.batch, receipt)
@@ -53,13 +58,13 @@ class Delivery:
         for report, reporter, verdict in zip(taken.batch.reports, taken.reporters, verdicts, strict=True):
             sent[reporter].append(_response(report, verdict))
 
-    def _tasks(self, sent: Sent, assigned: Iterable[Assigned]) -> None:
+    def _tasks(self, news: Sent, assigned: Iterable[Assigned]) -> None:
         for task in assigned:
             member = self._roster.find(task.client_id)
             if member is None:
                 continue  # it left while the batch was on its way to the disk; its departure takes the task back
             member.held.add(task.assignment_id)
-            sent[member.outlet].append(
+            news[member.outlet].append(
                 messages.Task(
                     task_id=task.task_id,
                     assignment=task.assignment_id,
@@ -70,10 +75,10 @@ class Delivery:
                 )
             )
 
-    def _notices(self, sent: Sent, ended: Iterable[Ended]) -> None:
+    def _notices(self, news: Sent, ended: Iterable[Ended]) -> None:
         for task in ended:
             for outlet in self._watchers.finished(task.task_id):
-                sent[outlet].append(notice(task.task_id, task.state, task.value, task.failure))
+                news[outlet].append(notice(task.task_id, task.state, task.value, task.failure))
 
 
 def _response(report: Report, verdict: Verdict | Refused) -> Message:

@@ -62,6 +62,10 @@ class Outbox:
         self._unwritten += len(messages)
         self._filled.set()
 
+    def hurry(self) -> None:
+        """Let `write_to` wake up before it is told what to write; it finds what is put until then."""
+        self._filled.set()
+
     def close(self) -> None:
         """Let `write_to` end once everything is written."""
         self._is_closing = True

@@ -87,6 +87,9 @@ class Silence:
     is_full = False
     is_heard = True
 
+    def hurry(self) -> None:
+        """Do nothing."""
+
     def send(self, messages: Sequence[Message]) -> None:
         """Drop them."""
 

@@ -89,6 +89,26 @@ async def test_messages_arrive_in_order_and_many_at_a_time() -> None:
         assert len(wire.pieces) == 2
 
 
+async def test_whoever_is_told_to_hurry_writes_first() -> None:
+    """What it is to write may come after that, and even after what others are to write."""
+    written: list[object] = []
+
+    class Noting(Wire):
+        async def send(self, item: bytes) -> None:
+            """Note when it came."""
+            written.append(json.loads(item)["timestamp"])
+
+    (one, _), (other, _) = boxed(), boxed()
+    async with writing(one, Noting()), writing(other, Noting()):
+        await wait_all_tasks_blocked()
+        other.hurry()
+        one.put(pongs("one"))
+        other.put(pongs("other"))
+        await wait_all_tasks_blocked()
+
+    assert written == ["other", "one"]
+
+
 async def test_closing_writes_what_is_queued_and_ends() -> None:
     """Also if it is closed before anything was written, and if nothing is queued."""
     outbox, wire = boxed()
