@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from dtm.storage.errors import StoreRefused
@@ -60,7 +61,11 @@ def _engine(path: Path, *, mode: str, settings: dict[str, str | int], begin: str
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        # Straight to the driver: through SQLAlchemy it would take longer than SQLite itself.
+        try:
+            connection.connection.cursor().execute(begin)
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(begin, (), error, sqlite3.Error, dialect=connection.dialect) from error
 
     return engine
 
