@@ -59,11 +59,15 @@ def settle(tx: Transaction, reports: Sequence[Report]) -> None:
     states = {ending.attempt.assignment_id: ending.state for ending in endings}
     others = [report for report in reports if counted.get(report.assignment_id) is not report]
     later = _Afterwards(tx, others) if others else None
+    yet_to_count = set(counted)
     for report in reports:
         if later is None or counted.get(report.assignment_id) is report:
+            yet_to_count.discard(report.assignment_id)
             tx.receipt.reports.append(Verdict(accepted=True, state=states[report.assignment_id]))
         else:
-            tx.receipt.reports.append(later.verdict(report))
+            # What comes before the report that counts cannot repeat it.
+            may_repeat = report.assignment_id not in yet_to_count
+            tx.receipt.reports.append(later.verdict(report, may_repeat=may_repeat))
 
 
 def _live(tx: Transaction, reports: Sequence[Report]) -> dict[int, Attempt]:
@@ -91,8 +95,8 @@ class _Afterwards:
         # By every connection of its life a process is known by these two.
         self._who = {id: who for id, *who in tx.connection.execute(_WHO, {"ids": values(holders)})}
 
-    def verdict(self, report: Report) -> Verdict:
-        return Verdict(accepted=self._is_repeated(report), state=self._states.get(report.task_id))
+    def verdict(self, report: Report, *, may_repeat: bool) -> Verdict:
+        return Verdict(accepted=may_repeat and self._is_repeated(report), state=self._states.get(report.task_id))
 
     def _is_repeated(self, report: Report) -> bool:
         row = self._named.get(report.assignment_id)

@@ -90,7 +90,7 @@ FENCES = (
     Mutation(
         name="a repeated result called stale",
         file="dtm/storage/reports.py",
-        line="accepted=self._is_repeated(report)",
+        line="accepted=may_repeat and self._is_repeated(report)",
         weakened="accepted=False",
         tests=(f"{_STORAGE}/test_reports.py",),
     ),

@@ -275,6 +275,16 @@ def test_another_process_of_the_same_name_repeats_nothing(stage: Stage) -> None:
     assert receipt.reports == [Verdict(accepted=False, state="completed")]
 
 
+def test_what_is_said_before_the_report_that_counts_repeats_nothing(stage: Stage) -> None:
+    """Of two that nobody can tell apart one speaks of the other's task, and the other only later in the same batch."""
+    (assigned,) = stage.start(ADD)
+    twin = stage.join().client_id
+    its, own = report(assigned, FAILED, client_id=twin), report(assigned, FAILED)
+    receipt = stage.apply(Batch(reports=[its, own, its]))
+
+    assert [isinstance(verdict, Verdict) and verdict.accepted for verdict in receipt.reports] == [False, True, True]
+
+
 @pytest.mark.parametrize("first", [OK, FAILED, HOPELESS, UNBEGUN], ids=["ok", "failed", "hopeless", "released"])
 @pytest.mark.parametrize("second", [OK, FAILED, UNBEGUN], ids=["ok", "failed", "released"])
 def test_of_two_different_reports_the_first_counts(stage: Stage, first: Outcome, second: Outcome) -> None:
