@@ -43,7 +43,8 @@ async def watch(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
         due_at = next_due_at()
         if due_at is not None and due_at <= clock.now():
             hub.committer.wake()
-        if now_s - checked_s >= settings.heartbeat_check_s:
+        # At the next tick it would be too late.
+        if now_s + tick_s - checked_s > settings.heartbeat_check_s:
             hub.disk.require_same_files()
             _check_heartbeats(hub, now_s, since_s=checked_s)
             checked_s = now_s
