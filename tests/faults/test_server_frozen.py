@@ -21,12 +21,25 @@ TIMEOUT_S = 1.5
 PRESENT = "SELECT count(*) FROM clients WHERE left_at IS NULL"
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("options", "frozen_s"),
+    [
+        (FAST, 2 * TIMEOUT_S),
+        pytest.param(FAST, 10 * TIMEOUT_S, marks=pytest.mark.soak),
+        # The defaults: a timeout of 30 s, a check each 5 s.
+        pytest.param((), 10 * 30.0, marks=pytest.mark.soak),
+    ],
+    ids=["fast", "long", "real"],
+)
 async def test_a_frozen_server_declares_nobody_dead(
-    cluster: Cluster, ledger: Ledger, chance: random.Random, times: int
+    cluster: Cluster,
+    ledger: Ledger,
+    chance: random.Random,
+    options: tuple[str, ...],
+    frozen_s: float,
 ) -> None:
     """It could hear nobody, so nobody was silent: 50 clients and real ones with work in hand are there as before."""
-    server = await to_thread.run_sync(lambda: cluster.start_server(*FAST, *serverlog.JSON))
+    server = await to_thread.run_sync(lambda: cluster.start_server(*options, *serverlog.JSON))
     for name in ("real-1", "real-2"):
         await to_thread.run_sync(cluster.start_client, name, "--concurrency", "1")
     workers = [Worker(cluster.address, ledger, chance, f"w{number}", failing=0) for number in range(50)]
@@ -34,7 +47,7 @@ async def test_a_frozen_server_declares_nobody_dead(
     async with at_work(*workers, producer):
         await eventually(lambda: len(ledger.acknowledged) > 20 and cluster.rows(PRESENT) == [(52,)])
         server.send_signal(signal.SIGSTOP)
-        await anyio.sleep(times * TIMEOUT_S)
+        await anyio.sleep(frozen_s)
         server.send_signal(signal.SIGCONT)
         await eventually(lambda: serverlog.events(cluster.folder, "server.paused"))
         before = len(ledger.accepted)
