@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 from anyio import create_task_group, sleep
+from structlog.typing import EventDict
 
 from dtm.server.settings import Settings
 from tests.server.live import registration
@@ -42,7 +43,7 @@ async def _silences(loop: SimulatedLoop, folder: Path) -> tuple[dict[str, float]
     servers = Servers(loop, network, settings, folder=folder, seed=1, note=lambda *_: None)
     heard: dict[str, dict[str, float]] = {"client.register": {}, "client.died": {}}
 
-    def hear(event: dict[str, str]) -> None:
+    def hear(event: EventDict) -> None:
         if event["event"] in heard:
             heard[event["event"]][event["name"]] = loop.time()
 
