@@ -22,6 +22,8 @@ from bench.peers.rows import Missing, Row
 from bench.peers.stores import STORES
 from bench.process import Failed
 
+LAST_LINES = 20
+
 
 class Run(Struct, frozen=True):
     """Everything that one run has found."""
@@ -84,7 +86,13 @@ def _peer(peer: Peer, store: str, folder: Path, tasks: int) -> Row | Missing:
         try:
             return measure(peer, store, Path(place), tasks)
         except (Failed, OSError) as error:
-            return Missing(peer.name, durability, str(error))
+            return Missing(peer.name, durability, _brief(str(error)))
+
+
+def _brief(reason: str) -> str:
+    """Leave out the middle of a reason that ends with a long log."""
+    first, *others = reason.splitlines()
+    return "\n".join([first, *others[-LAST_LINES:]])
 
 
 if __name__ == "__main__":

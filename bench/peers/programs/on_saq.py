@@ -13,7 +13,7 @@ from bench.peers.programs import work
 PACKAGE = "saq"
 AT_ONCE = 100
 SWEEP_LATER_S = 600
-LOOK_AGAIN_S = 1
+LOOK_AGAIN_S = 0.1
 
 queue = Queue.from_url(work.SERVER, max_concurrent_ops=AT_ONCE)
 
