@@ -58,7 +58,7 @@ def _cells(row: Row, own: Row) -> tuple[str, ...]:
         f"{own.drain_per_s / row.drain_per_s:.1f}",
         f"{row.p50_ms:.2f}",
         f"{row.p99_ms:.2f}",
-        f"{row.p50_ms / own.p50_ms:.1f}",
+        f"{row.p50_ms / own.p50_ms:.2f}",
     )
 
 

@@ -76,7 +76,7 @@ def test_table_says_how_many_times_as_fast_dtm_is() -> None:
     """Above 1 always speaks for dtm: in tasks a second dtm over the peer, in milliseconds the peer over dtm."""
     row = next(line for line in report(OWN, [SLOW]).splitlines() if "Slow" in line)
 
-    assert [cell.strip() for cell in row.split("|")[6:-1]] == ["20,000", "4.0", "1,000", "30.0", "2.50", "2.00", "2.5"]
+    assert [cell.strip() for cell in row.split("|")[6:-1]] == ["20,000", "4.0", "1,000", "30.0", "2.50", "2.00", "2.50"]
 
 
 def test_peer_that_failed_is_named() -> None:
