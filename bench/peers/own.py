@@ -18,17 +18,17 @@ F = TypeVar("F", Rate, Latency)
 SHARE = 10
 
 
-def measure(folder: Path, tasks: int, machine: Machine) -> Row:
-    """Measure dtm."""
+def measure(name: str, folder: Path, tasks: int, machine: Machine) -> Row:
+    """Measure dtm, whose row gets `name`."""
     tasks *= SHARE
-    places = [folder / name for name in ("submit", "drain", "latency")]
+    places = [folder / place for place in ("submit", "drain", "latency")]
     for place in places:
         place.mkdir()
     submitted = next(submit.measure(places[0], tasks))
     drained = _named("drain, 2 clients", drain.measure(places[1], tasks))
     took = _named("submit to result", latency.measure(places[2], min(tasks, MOST_ONE_BY_ONE)))
     return Row(
-        peer="dtm",
+        peer=name,
         version=machine.dtm,
         store=f"SQLite {machine.sqlite}",
         durability=machine.durability,

@@ -35,12 +35,16 @@ def heading(machine: Machine) -> str:
     )
 
 
-def report(own: Row, peers: Sequence[Row | Missing]) -> str:
-    """Lay the rows out, and sum them up."""
+def report(own: Row, peers: Sequence[Row | Missing], again: Row) -> str:
+    """Lay the rows out, and sum them up; `again` is dtm after all others, which tells how steady the machine was."""
     rows = [peer for peer in peers if isinstance(peer, Row)]
     missing = [peer for peer in peers if isinstance(peer, Missing)]
     table = tabulate(
-        [_cells(row, own) for row in (own, *rows)], _HEADERS, colalign=_ALIGN, disable_numparse=True, tablefmt="github"
+        [_cells(row, own) for row in (own, *rows, again)],
+        _HEADERS,
+        colalign=_ALIGN,
+        disable_numparse=True,
+        tablefmt="github",
     )
     return "\n\n".join([table, _verdict(own, rows), *map(_lament, missing)])
 
