@@ -17,10 +17,10 @@ PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak crash fuzz lint types format bench bench-peers lock build clean mutate
+.PHONY: help demo test soak crash fuzz lint types format bench bench-compare bench-peers lock build clean mutate
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP) ## run server, clients and admin commands once, end to end
 	$(PY) examples/demo.py
@@ -56,6 +56,9 @@ crash: $(STAMP) ## crash and cut the power N=10000 times (SEED=, JOBS=2, WALK=1 
 
 bench: $(STAMP) ## run the benchmarks (ARGS="..." is passed on)
 	$(PY) -m bench$(if $(ARGS), $(ARGS))
+
+bench-compare: $(STAMP) ## measure REV=revision and this tree by turns; fails where this one is slower (ARGS="drain --rounds 5")
+	$(PY) -m bench.compare $(or $(REV),$(error name the revision to compare with: make bench-compare REV=HEAD~1))$(if $(ARGS), $(ARGS))
 
 bench-peers: $(STAMP) $(PEERS_STAMP) ## measure dtm beside its peers (ARGS="rq huey --tasks 1000"; Debian, as root or with their servers)
 	$(PY) -m bench.peers$(if $(ARGS), $(ARGS))
