@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.process import Failed
 from bench.texts import Texts, key
+from dtm.storage.disk import sync
 from dtm.storage.migrate import prepare
 
 # More than a task takes in the table and its indexes, with room for what the benchmark adds.
@@ -49,6 +50,8 @@ def fill(db: Path, parts: Sequence[tuple[int, Texts]]) -> None:
         connection.execute(_BOOK)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
+    # Or the first commits of the benchmark would wait for it.
+    sync(db)
 
 
 def _rows(parts: Sequence[tuple[int, Texts]]) -> Iterable[tuple[int, str, str, str, int]]:
