@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BindParameter, Update, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Subquery, Update, bindparam, insert, select, update
 
 from dtm.core import auditline, retry
 from dtm.core.lifecycle import Event, State, next_state
 from dtm.storage.batch import Failed, Failure, Released, Success
 from dtm.storage.receipt import Ended, Retried
 from dtm.storage.schema import assignments, clients, dead_letters, is_in, tasks
-from dtm.storage.sql import among, given
+from dtm.storage.sql import among, given, given_one
 from dtm.storage.transaction import Transaction
 
 
@@ -56,15 +56,16 @@ class Ending(Struct, frozen=True):
 
 
 _GIVEN = given("task_id", "assignment_id", "value", "run_at")
+_GIVEN_ONE = given_one("task_id", "assignment_id", "value")
 _NOW: BindParameter[int] = bindparam("now")
 
 
-def _fenced_update(**changes: Any) -> Update:
+def _fenced_update(its: Subquery, **changes: Any) -> Update:
     return (
         update(tasks)
         .where(
-            tasks.c.id == _GIVEN.c.task_id,
-            tasks.c.assignment_id == _GIVEN.c.assignment_id,
+            tasks.c.id == its.c.task_id,
+            tasks.c.assignment_id == its.c.assignment_id,
             is_in(State.ASSIGNED),
         )
         .values(assignment_id=None, **changes)
@@ -72,11 +73,14 @@ def _fenced_update(**changes: Any) -> Update:
 
 
 _ONE_MORE = {"retry_count": tasks.c.retry_count + 1, "error": _GIVEN.c.value}
-_COMPLETE = _fenced_update(state=State.COMPLETED, result=_GIVEN.c.value, finished_at=_NOW, error=None)
-_RELEASE = _fenced_update(state=State.PENDING)
-_RETRY_LATER = _fenced_update(state=State.SCHEDULED, run_at=_GIVEN.c.run_at, last_retry_at=_NOW, **_ONE_MORE)
-_RETRY_NOW = _fenced_update(state=State.PENDING, last_retry_at=_NOW, **_ONE_MORE)
-_GIVE_UP = _fenced_update(state=State.DEAD, finished_at=_NOW, **_ONE_MORE)
+_COMPLETE, _COMPLETE_ONE = (
+    _fenced_update(its, state=State.COMPLETED, result=its.c.value, finished_at=_NOW, error=None)
+    for its in (_GIVEN, _GIVEN_ONE)
+)
+_RELEASE = _fenced_update(_GIVEN, state=State.PENDING)
+_RETRY_LATER = _fenced_update(_GIVEN, state=State.SCHEDULED, run_at=_GIVEN.c.run_at, last_retry_at=_NOW, **_ONE_MORE)
+_RETRY_NOW = _fenced_update(_GIVEN, state=State.PENDING, last_retry_at=_NOW, **_ONE_MORE)
+_GIVE_UP = _fenced_update(_GIVEN, state=State.DEAD, finished_at=_NOW, **_ONE_MORE)
 
 _FINISHED = given("id", "outcome", "error")
 _FINISH = (
@@ -137,7 +141,7 @@ def _complete(tx: Transaction, endings: list[Ending]) -> None:
         attempt, value = ending.attempt, ending.outcome.value
         rows.append((attempt.task_id, attempt.assignment_id, value))
         tx.receipt.ended.append(Ended(attempt.task_id, attempt.kind, State.COMPLETED, value=value))
-    tx.change(_COMPLETE, rows)
+    tx.change_with_text(_COMPLETE, _COMPLETE_ONE, rows, column=2)
     tx.books.happened("completed", len(rows))
 
 

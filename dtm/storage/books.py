@@ -10,9 +10,9 @@ from collections import Counter
 from sqlalchemy import Connection, bindparam, delete
 
 from dtm.core.lifecycle import State
-from dtm.storage.prepared import Prepared, Value
+from dtm.storage.prepared import Prepared
 from dtm.storage.schema import activity, counts
-from dtm.storage.sql import add_up
+from dtm.storage.sql import Value, add_up
 
 MINUTE = 60_000_000
 KEPT_MINUTES = 7 * 24 * 60

@@ -26,7 +26,7 @@ _OLDEST_SQLITE = (3, 37)  # STRICT tables
 _BUSY_TIMEOUT_S = 5.0
 # The write-ahead log shrinks back to this after a burst; below it the file is reused, which saves the disk work.
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
-_PAGE_CACHE_KIB = 64 * 1024
+_PAGE_CACHE_KIB = 48 * 1024
 
 # An engine keeps no connection, only what it has compiled: opening the same file again then compiles nothing anew.
 _MOST_ENGINES = 4

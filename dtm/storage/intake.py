@@ -6,21 +6,27 @@ from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import bindparam, insert, literal_column, select
+from sqlalchemy import Insert, Subquery, bindparam, insert, literal_column, select
 
 from dtm.core.lifecycle import State
 from dtm.storage.batch import NewTask, Submission
 from dtm.storage.receipt import Cause, Refused, Submitted
 from dtm.storage.schema import tasks
-from dtm.storage.sql import among, given, values
+from dtm.storage.sql import among, given, given_one, values
 from dtm.storage.transaction import Transaction
 
 _COLUMNS = ("id", "kind", "payload", "priority", "state", "key", "max_retries", "timeout", "run_at")
-_GIVEN = given(*_COLUMNS)
-_INSERT = insert(tasks).from_select(
-    [*_COLUMNS, "retry_count", "created_at"],
-    select(*_GIVEN.c, literal_column("0"), bindparam("now")),
-)
+
+
+def _insert(rows: Subquery) -> Insert:
+    return insert(tasks).from_select(
+        [*_COLUMNS, "retry_count", "created_at"],
+        select(*rows.c, literal_column("0"), bindparam("now")),
+    )
+
+
+_INSERT = _insert(given(*_COLUMNS))
+_INSERT_ONE = _insert(given_one(*_COLUMNS))
 _BY_KEY = select(tasks.c.key, tasks.c.id, tasks.c.kind, tasks.c.payload).where(among(tasks.c.key, "keys"))
 
 
@@ -48,7 +54,7 @@ def submit(tx: Transaction, submissions: Sequence[Submission]) -> None:
             tx.receipt.submissions.append(Refused(str(conflict), Cause.KEY_CONFLICT))
         else:
             tx.receipt.submissions.append(answer)
-    tx.change(_INSERT, rows)
+    tx.change_with_text(_INSERT, _INSERT_ONE, rows, column=_COLUMNS.index("payload"))
     tx.books.happened("submitted", len(rows))
 
 

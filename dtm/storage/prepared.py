@@ -13,7 +13,8 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
-Value = int | str | None
+from dtm.storage.sql import Value
+
 Statement = SelectBase | UpdateBase
 
 
@@ -43,8 +44,8 @@ class Prepared:
             raise self._wrapped(compiled, parameters, error) from error
         return cursor
 
-    def run_each(self, statement: Statement, rows: Iterable[Mapping[str, Value]]) -> None:
-        """Run `statement` for each of `rows`.
+    def run_each(self, statement: Statement, rows: Iterable[Mapping[str, Value]]) -> int:
+        """Run `statement` for each of `rows`, and give how many it has changed.
 
         Raises:
             KeyError: a value is missing.
@@ -52,10 +53,12 @@ class Prepared:
         """
         compiled = self._compile(statement)
         parameters = [compiled.parameters(row) for row in rows]
+        cursor = self._cursor()
         try:
-            self._cursor().executemany(compiled.text, parameters)
+            cursor.executemany(compiled.text, parameters)
         except self._errors as error:
             raise self._wrapped(compiled, parameters, error) from error
+        return cursor.rowcount
 
     def _compile(self, statement: Statement) -> _Compiled:
         known = self._compiled.get(statement)

@@ -15,10 +15,10 @@ from sqlalchemy.sql.dml import UpdateBase
 from dtm.core import auditline
 from dtm.storage.books import Books
 from dtm.storage.errors import StoreFailed
-from dtm.storage.prepared import Prepared, Value
+from dtm.storage.prepared import Prepared
 from dtm.storage.receipt import Receipt
 from dtm.storage.schema import audit
-from dtm.storage.sql import rows, values
+from dtm.storage.sql import Value, is_long, row, rows, values
 
 _INSERT_AUDIT = insert(audit)
 
@@ -63,8 +63,26 @@ class Transaction:
         if not items:
             return
         changed = self.run(statement, {"rows": rows(items), "now": self.now}).rowcount
-        if changed != len(items):
-            raise StoreFailed(f"wanted to change {len(items)} rows, changed {changed}: {statement}")
+        self._require(len(items), changed, statement)
+
+    def change_with_text(
+        self, together: UpdateBase, alone: UpdateBase, items: Sequence[tuple[Value, ...]], *, column: int
+    ) -> None:
+        """As `change` does with `together`; rows whose text in `column` is long go through `alone` one by one.
+
+        Raises:
+            StoreFailed: as `change`.
+        """
+        long = [item for item in items if is_long(item[column])]
+        self.change(together, [item for item in items if not is_long(item[column])] if long else items)
+        if long:
+            changed = self._prepared.run_each(alone, [{**row(item), "now": self.now} for item in long])
+            self._require(len(long), changed, alone)
+
+    @staticmethod
+    def _require(wanted: int, changed: int, statement: UpdateBase) -> None:
+        if changed != wanted:
+            raise StoreFailed(f"wanted to change {wanted} rows, changed {changed}: {statement}")
 
     def texts(self, statement: Select[int, str], ids: Iterable[int]) -> dict[int, str]:
         """Run a statement of `among(…, "ids")` that gives an id and a text a row."""

@@ -45,7 +45,7 @@ ON_DISK = (
     Mutation(
         name="a wrong picture of the table committed",
         file="dtm/storage/transaction.py",
-        line="        if changed != len(items):\n",
+        line="        if changed != wanted:\n",
         weakened="        if False:\n",
         tests=(f"{_STORAGE}/test_store.py",),
     ),

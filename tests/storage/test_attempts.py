@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dtm.storage.attempts import Attempt, Outcome, end
-from dtm.storage.batch import NewTask, Why
+from dtm.storage.batch import NewTask, Success, Why
 from dtm.storage.errors import StoreFailed
 from dtm.storage.prepared import Prepared
 from dtm.storage.transaction import Transaction
@@ -13,7 +13,15 @@ from tests.storage.stage import FAILED, HOPELESS, OK, UNBEGUN, Stage
 
 ADD = NewTask("add", "1")
 
-OUTCOMES: dict[str, Outcome] = {"success": OK, "failure": FAILED, "hopeless": HOPELESS, "release": UNBEGUN}
+LONG_VALUE = Success(f'"{"x" * 5_000}"')
+
+OUTCOMES: dict[str, Outcome] = {
+    "success": OK,
+    "long success": LONG_VALUE,
+    "failure": FAILED,
+    "hopeless": HOPELESS,
+    "release": UNBEGUN,
+}
 
 every_outcome = pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES.keys())
 

@@ -7,6 +7,7 @@ import pytest
 from dtm.storage.batch import Batch, Failed, NewTask, Selection, Submission
 from dtm.storage.batch import Clear as ClearLetters
 from dtm.storage.receipt import Cause, Refused, Submitted
+from dtm.storage.sql import LONG
 from tests.storage.stage import BACKOFF, BOOM, HOPELESS, NOON, OK, SECOND, Stage
 
 ADD = NewTask("add", "1")
@@ -176,6 +177,21 @@ def test_a_payload_that_python_cannot_read_is_known_by_its_text(stage: Stage, pa
     assert isinstance(other, Refused)
     assert other.cause is Cause.KEY_CONFLICT
     assert stage.submit(ADD) == [2]
+
+
+@pytest.mark.parametrize("size", [LONG - 1, LONG, LONG + 1])
+def test_long_and_short_payloads_come_in_together(stage: Stage, size: int) -> None:
+    """Each with its own fields, whichever way it takes into the store, in the order in which they came."""
+    long = NewTask("long", f'"{"é" * (size - 2)}"', "k2", priority=2, delay=SECOND)
+    ids = stage.submit(NewTask("short", "1", "k1"), long, NewTask("short", "3", "k3"))
+    tasks = [stage.task(id) for id in ids]
+
+    assert [(task.kind, task.payload, task.key) for task in tasks] == [
+        ("short", "1", "k1"),
+        ("long", long.payload, "k2"),
+        ("short", "3", "k3"),
+    ]
+    assert (tasks[1].priority, tasks[1].state, tasks[1].run_at) == (2, "scheduled", NOON + SECOND)
 
 
 def test_a_key_does_not_stand_for_another_kind(stage: Stage) -> None:

@@ -12,8 +12,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from dtm.storage.batch import Batch, NewTask
 from dtm.storage.engine import writer_engine
 from dtm.storage.migrate import prepare
-from dtm.storage.prepared import Prepared, Value
+from dtm.storage.prepared import Prepared
 from dtm.storage.schema import counts
+from dtm.storage.sql import Value
 from tests.storage.stage import FAILED, OK, Stage, report
 
 ADD = insert(counts)

@@ -32,6 +32,7 @@ from dtm.storage.batch import (
 from dtm.storage.claim import MAX_ASSIGNED
 from dtm.storage.errors import StoreBusy, StoreFailed
 from dtm.storage.receipt import Cause, Refused, Registered, Resolved, Submitted, Verdict
+from dtm.storage.sql import LONG
 from tests.storage.stage import BACKOFF, FAILED, HOPELESS, NOON, OK, SECOND, Stage, open_store, report, seat
 
 ADD = NewTask("add", "1")
@@ -121,6 +122,9 @@ BAD_TASKS = {
     "a NUL in the kind": NewTask("a\0dd", "1"),
     "a NUL in the key": NewTask("add", "1", "k\0"),
     "a NUL in the payload": NewTask("add", '"\0"'),
+    "a NUL in the kind of a long one": NewTask("a\0dd", f'"{"x" * LONG}"'),
+    "a NUL in the key of a long one": NewTask("add", f'"{"x" * LONG}"', "k\0"),
+    "a NUL in a long payload": NewTask("add", f'"{"x" * LONG}\0"'),
     "a priority of 2**63": NewTask("add", "1", priority=2**63),
     "a priority of -2**63 - 1": NewTask("add", "1", priority=-(2**63) - 1),
     "a priority of 2**64": NewTask("add", "1", priority=2**64),
@@ -197,6 +201,7 @@ BAD_ITEMS: dict[str, tuple[str, object]] = {
     "a client of no number": ("registrations", Registration("w", "", (), 2**70)),
     "a result of no text": ("reports", Report(2, 3, 3, Success("\ud800"))),
     "a result with a NUL": ("reports", Report(2, 3, 3, Success("\0"))),
+    "a long result with a NUL": ("reports", Report(2, 3, 3, Success("\0" + "x" * LONG))),
     "a failure of no text": ("reports", Report(2, 3, 3, Failed(Failure("\ud800")))),
     "a command of no text": ("commands", Clear(Selection(kind="\ud800"), 9)),
     "a task of no text": ("submissions", Submission((NewTask("add", "\ud800"),))),
