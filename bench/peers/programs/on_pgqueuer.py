@@ -1,6 +1,6 @@
 """PgQueuer on PostgreSQL. It keeps no results, so the worker appends each to a file.
 
-python -m bench.peers.programs.on_pgqueuer is the worker: the same as `pgq run`, which cannot start with this typer.
+python -m bench.peers.programs.on_pgqueuer is the worker: what `pgq run` does, which fails with this typer.
 """
 
 from __future__ import annotations
