@@ -6,6 +6,7 @@ SQLAlchemy writes them and names their errors; running one through it as well co
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, SelectBase, UpdateBase
@@ -16,6 +17,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from dtm.storage.sql import Value
 
 Statement = SelectBase | UpdateBase
+
+_MOST_STATEMENTS = 512
+"""More than there are; who makes statements anew each time must not fill the memory."""
 
 
 class Prepared:
@@ -63,7 +67,7 @@ class Prepared:
     def _compile(self, statement: Statement) -> _Compiled:
         known = self._compiled.get(statement)
         if known is None:
-            known = self._compiled[statement] = _Compiled(statement, self._dialect)
+            known = self._compiled[statement] = _compiled(statement, self._dialect)
         return known
 
     def _wrapped(self, compiled: _Compiled, parameters: Any, error: Exception) -> BaseException:
@@ -87,3 +91,9 @@ class _Compiled:
     def parameters(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
         known = {**self._fixed, **values} if self._fixed else values
         return tuple([known[name] for name in self.names])
+
+
+@lru_cache(_MOST_STATEMENTS)
+def _compiled(statement: Statement, dialect: Dialect) -> _Compiled:
+    """Compile once for all connections of an engine: a store that is opened again finds it done."""
+    return _Compiled(statement, dialect)
