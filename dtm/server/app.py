@@ -49,6 +49,8 @@ from dtm.storage.store import Store
 
 log = structlog.get_logger()
 
+NAME = f"dtm {version('durable-task-manager')}"
+
 LAST_WRITES_S = 5.0
 # An admin command may hold the lock for a moment; another server holds it for ever.
 LOCK_WAIT_S = 0.5
@@ -99,7 +101,7 @@ async def serve(settings: Settings, stop: StopRequest, machine: Machine) -> None
         stack.callback(store.close)
         store.wait_for_lock(LOCK_TRY_S)
         reader, log_reader, operators_reader = (
-            stack.enter_context(closing(Reader.open(settings.db))) for _ in range(3)
+            stack.enter_context(closing(Reader.open_known(settings.db))) for _ in range(3)
         )
         opened = OpenStore(store, stack.enter_context(machine.lane()), reader, operators_reader)
         file = AuditLog(settings.dead_letter_log)
@@ -193,7 +195,7 @@ class Server:
 
     def _hub(self, parts: TaskGroup) -> Hub:
         return Hub(
-            name=f"dtm {version('durable-task-manager')}",
+            name=NAME,
             access=self._access,
             settings=self._settings,
             gate=self._gate,

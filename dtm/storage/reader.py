@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, TextClause, select
+from sqlalchemy import Connection, TextClause, bindparam, select
 from sqlalchemy.exc import DatabaseError
 
 from dtm.storage.batch import Failure, Selection
@@ -113,6 +113,12 @@ _ATTEMPTS = (
     .join_from(assignments, clients, clients.c.id == assignments.c.client_id)
     .order_by(assignments.c.id)
 )
+_AUDIT = (
+    select(audit.c.seq, audit.c.line)
+    .where(audit.c.seq > bindparam("after"))
+    .order_by(audit.c.seq)
+    .limit(bindparam("limit"))
+)
 _PRESENT = select(clients.c.id).where(clients.c.left_at.is_(None))
 
 
@@ -132,6 +138,15 @@ class Reader:
             StoreFailed: it cannot be read.
         """
         require_current(path)
+        return cls.open_known(path)
+
+    @classmethod
+    def open_known(cls, path: Path) -> Reader:
+        """Open the store at `path`, which has just been found to be of this version.
+
+        Raises:
+            StoreFailed: it cannot be read.
+        """
         try:
             return cls(reader_engine(path).connect())
         except DatabaseError as error:
@@ -221,8 +236,7 @@ class Reader:
 
     def audit_lines(self, *, after: int, limit: int) -> list[AuditLine]:
         """List audit lines in their order, from the one after number `after` on."""
-        statement = select(audit.c.seq, audit.c.line).where(audit.c.seq > after).order_by(audit.c.seq).limit(limit)
-        return [AuditLine(*row) for row in self.rows(statement)]
+        return [AuditLine(*row) for row in self.rows(_AUDIT, {"after": after, "limit": limit})]
 
 
 def _task(row: AnyRow) -> TaskRow:
