@@ -52,8 +52,8 @@ log = structlog.get_logger()
 NAME = f"dtm {version('durable-task-manager')}"
 
 LAST_WRITES_S = 5.0
-# An admin command may hold the lock for a moment; another server holds it for ever.
-LOCK_WAIT_S = 0.5
+# An admin command may hold the lock for a moment; another server holds it for ever, and is to be told of in a second.
+LOCK_WAIT_S = 0.25
 # The writer comes back so often to see whether it is to stop; how long it goes on trying is --busy-timeout's.
 LOCK_TRY_S = 0.25
 

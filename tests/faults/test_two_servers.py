@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dtm.server.app import LOCK_WAIT_S
 from tests.acceptance.cluster import Cluster, kill
 from tests.faults import serverlog
 
@@ -42,14 +43,14 @@ def test_the_second_server_refuses_and_takes_over_after_the_kill(cluster: Cluste
 def test_a_refusal_takes_less_than_a_second_from_the_command_on(
     cluster: Cluster, figure: Callable[[str], None]
 ) -> None:
-    """Interpreter and imports included: by the processor's time, of which others' work on the machine takes none."""
+    """Interpreter, imports and the wait for the lock included; the rest by the processor's time, as others work too."""
     cluster.start_server()
     refusals = [_refusal(cluster) for _ in range(3)]
 
     figure(
         f"a second server is refused after {', '.join(f'{cpu_s:.2f} s of CPU ({s:.2f} s)' for cpu_s, s in refusals)}"
     )
-    assert min(refusals)[0] < REFUSED_WITHIN_S
+    assert min(refusals)[0] + LOCK_WAIT_S < REFUSED_WITHIN_S
 
 
 def _refusal(cluster: Cluster) -> tuple[float, float]:
