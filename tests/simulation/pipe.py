@@ -64,8 +64,7 @@ class Pipe:
         self._under_way: deque[bytes | None] = deque()
         self._left: bytes | None = None
         self._in_flight = 0
-        self._news = Event()
-        self._room = Event()
+        self._news: Event | None = None
         self._last_at_s = 0.0
 
     def send(self, data: bytes) -> None:
@@ -98,20 +97,21 @@ class Pipe:
                 self._finish()
 
     async def wait(self) -> None:
-        """Wait until something has arrived, or the end."""
+        """Wait until something has arrived or was read, or the end."""
+        if self._news is None:
+            self._news = Event()
         await self._news.wait()
 
     async def room(self) -> None:
         """Wait until the sender may send more."""
         while self._in_flight + len(self.arrived) > WINDOW and not self.is_broken:
-            await self._room.wait()
+            await self.wait()
 
     def take(self, most: int) -> bytes:
         """Read what has arrived."""
         data = bytes(self.arrived[:most])
         del self.arrived[:most]
-        self._room.set()
-        self._room = Event()
+        self.tell()
         return data
 
     def _put(self, piece: bytes | None) -> None:
@@ -143,7 +143,6 @@ class Pipe:
 
     def tell(self) -> None:
         """Wake whoever waits, at either end."""
-        self._news.set()
-        self._news = Event()
-        self._room.set()
-        self._room = Event()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
