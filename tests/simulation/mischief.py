@@ -14,6 +14,7 @@ from anyio import sleep
 from dtm.storage.errors import StoreBusy, StoreFailed
 from tests.simulation.connection import Connection
 from tests.simulation.process import Process
+from tests.simulation.scenario import Size
 from tests.simulation.servers import Ambush
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Mischief:
     """The troubles of one world."""
 
-    def __init__(self, world: World, chance: random.Random) -> None:
+    def __init__(self, world: World, chance: random.Random, size: Size) -> None:
         self._world = world
         self._chance = chance
         self._troubles: dict[str, Callable[[], None]] = {
@@ -50,9 +51,9 @@ class Mischief:
             "reprocess": self._reprocess,
             "clear": self._clear,
         }
-        count = chance.randint(2, 8)
+        count = chance.randint(*size.troubles)
         self.known = [name for name in self._troubles if chance.random() < count / len(self._troubles)]
-        self._pace_s = chance.choice((0.4, 0.8, 1.6))
+        self._pace_s = chance.choice(size.paces_s)
 
     async def run(self) -> None:
         """Make trouble for ever."""

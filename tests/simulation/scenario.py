@@ -16,9 +16,61 @@ from tests.simulation.workers import Job, Staff
 KINDS = ("A", "B", "C")
 
 
+class Size(Struct, frozen=True):
+    """How much of everything a world has: at least, and at most.
+
+    `twins` are tasks that are submitted twice, `troubles` kinds of trouble, `paces_s` mean times between two troubles.
+    """
+
+    workers: tuple[int, int]
+    producers: tuple[int, int]
+    wishes: tuple[int, int]
+    twins: int
+    span_s: float
+    troubled_s: tuple[float, float]
+    troubles: tuple[int, int]
+    paces_s: tuple[float, ...]
+
+
+SMALL = Size(
+    workers=(1, 2),
+    producers=(1, 2),
+    wishes=(1, 5),
+    twins=1,
+    span_s=2.0,
+    troubled_s=(0.5, 4.0),
+    troubles=(1, 4),
+    paces_s=(0.2, 0.4, 0.8),
+)
+MIDDLING = Size(
+    workers=(2, 4),
+    producers=(1, 3),
+    wishes=(8, 24),
+    twins=3,
+    span_s=8.0,
+    troubled_s=(2.0, 12.0),
+    troubles=(2, 8),
+    paces_s=(0.4, 0.8, 1.6),
+)
+LARGE = Size(
+    workers=(4, 7),
+    producers=(2, 5),
+    wishes=(30, 60),
+    twins=6,
+    span_s=16.0,
+    troubled_s=(8.0, 24.0),
+    troubles=(4, 12),
+    paces_s=(0.4, 0.8, 1.6),
+)
+
+# Small worlds find most defects, soonest, and are the easiest to read; some need more things at once.
+_SIZES = {SMALL: 86, MIDDLING: 12, LARGE: 2}
+
+
 class Scenario(Struct, frozen=True):
     """All of it drawn from one seed."""
 
+    size: Size
     settings: Settings
     latency_s: float
     troubled_s: float
@@ -29,29 +81,31 @@ class Scenario(Struct, frozen=True):
     @classmethod
     def draw(cls, chance: random.Random) -> Scenario:
         """Draw one."""
-        wishes = _wishes(chance)
+        (size,) = chance.choices(list(_SIZES), list(_SIZES.values()))
+        wishes = _wishes(chance, size)
         return cls(
+            size=size,
             settings=_settings(chance),
             latency_s=chance.choice((0.0005, 0.005, 0.05)),
-            troubled_s=chance.uniform(2, 12),
-            staff=[_staff(chance, number) for number in range(chance.randint(2, 4))],
+            troubled_s=chance.uniform(*size.troubled_s),
+            staff=[_staff(chance, number) for number in range(chance.randint(*size.workers))],
             wishes=wishes,
             tasks=sum(len(wish.tasks) for its in wishes.values() for wish in its),
         )
 
 
-def _wishes(chance: random.Random) -> dict[str, list[Wish]]:
-    wishes: dict[str, list[Wish]] = {f"producer{n}": [] for n in range(chance.randint(1, 3))}
+def _wishes(chance: random.Random, size: Size) -> dict[str, list[Wish]]:
+    wishes: dict[str, list[Wish]] = {f"producer{n}": [] for n in range(chance.randint(*size.producers))}
     names = list(wishes)
     tasks: list[SubmittedTask] = []
-    for _ in range(chance.randint(8, 24)):
+    for _ in range(chance.randint(*size.wishes)):
         together = [_task(chance, len(tasks) + n) for n in range(chance.choice((1, 1, 1, 2, 4)))]
         tasks += together
         follow = chance.random() < 0.5
-        wishes[chance.choice(names)].append(Wish(together, at_s=chance.uniform(0, 8), follow=follow))
-    for task in chance.sample(tasks, 3):
+        wishes[chance.choice(names)].append(Wish(together, at_s=chance.uniform(0, size.span_s), follow=follow))
+    for task in chance.sample(tasks, size.twins):
         # Its end is told once to each program; who submits twice listens once.
-        twin = Wish([task], at_s=chance.uniform(0, 10), follow=False)
+        twin = Wish([task], at_s=chance.uniform(0, 1.25 * size.span_s), follow=False)
         wishes[chance.choice(names)].append(twin)
     return wishes
 

@@ -66,7 +66,7 @@ class World:
         self.producers = Producers(loop, self.network, seed=seed, note=self.note)
         self.blame = Blame(self.journal, self.servers, loop.time)
         self._operator = Operator(loop, self.network, self.servers, note=self.note)
-        self._mischief = Mischief(self, random.Random(f"mischief {seed}"))
+        self._mischief = Mischief(self, random.Random(f"mischief {seed}"), self._scenario.size)
         self._group: TaskGroup | None = None
 
     async def live(self) -> Outcome:
