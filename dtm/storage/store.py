@@ -5,6 +5,7 @@ Knows no threads, no sockets and no clock: the caller runs one `apply` at a time
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,10 +185,12 @@ def _transaction(connection: Connection) -> Iterator[None]:
     except _DATA_ERRORS:
         transaction.rollback()
         raise
-    except DatabaseError as error:
-        # No rollback: after such an error it may fail too, and the process ends anyway.
+    except (DatabaseError, sqlite3.Error) as error:
+        # No rollback: after such an error it may fail too, and the process ends anyway. The driver's own is one that
+        # came up while rows were read.
+        reason = error.orig if isinstance(error, DatabaseError) else error
         raise StoreFailed(
-            f"the database failed ({error.orig}); what was acknowledged is safe: make room or mend the disk, then start"
+            f"the database failed ({reason}); what was acknowledged is safe: make room or mend the disk, then start"
         ) from error
     except BaseException:
         transaction.rollback()

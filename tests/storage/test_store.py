@@ -354,3 +354,13 @@ def test_a_database_that_fails_stops_the_program(stage: Stage) -> None:
     stage.store = open_store(stage.path)
 
     assert stage.submit(ADD) == [1]
+
+
+def test_a_row_that_cannot_be_read_stops_the_program(stage: Stage) -> None:
+    """Which shows only once the statement has run, when its rows are fetched."""
+    stage.submit(ADD)
+    with closing(sqlite3.connect(stage.path)) as other, other:
+        other.execute("UPDATE tasks SET payload = CAST(x'22ff22' AS TEXT)")
+
+    with pytest.raises(StoreFailed, match=r"the database failed \(Could not decode to UTF-8 column 'payload'"):
+        stage.apply(Batch(seats=[seat(1, "add")]))
