@@ -72,7 +72,7 @@ def revision_of(path: Path) -> str:
         with reader_engine(path).connect() as connection:
             _require_ours(connection, path)
             _require_whole(connection, path)
-            revision: str = connection.execute(_VERSION).scalar_one()
+            revision: object = connection.execute(_VERSION).scalar_one()
     except DatabaseError as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
@@ -80,6 +80,8 @@ def revision_of(path: Path) -> str:
         raise StoreRefused(path, f"is no sound database ({error.reason})", "restore it from a backup") from error
     except (NoResultFound, MultipleResultsFound) as error:
         raise StoreRefused(path, f"does not say which schema it has ({error})", "restore it from a backup") from error
+    if not isinstance(revision, str):
+        raise StoreRefused(path, f"does not say which schema it has ({revision!r})", "restore it from a backup")
     if revision > REVISION:
         raise StoreRefused(
             path, f"has schema {revision}, newer than {REVISION}", "use the dtm that wrote it, or a newer one"

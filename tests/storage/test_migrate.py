@@ -269,6 +269,11 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "does not say which schema it has",
         "restore it from a backup",
     ),
+    "of a version that is no text": (
+        _versions("UPDATE alembic_version SET version_num = x'00'"),
+        "does not say which schema it has",
+        "restore it from a backup",
+    ),
     "without versions": (
         _versions("DROP TABLE alembic_version"),
         r"is no sound database \(no such table: alembic_version\)",
