@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.messages import Message
-from dtm.server.events import log_events
+from dtm.server.events import log_events, logs_every_task
 from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Outlet, Roster
 from dtm.server.watchers import Watchers
@@ -30,6 +30,7 @@ class Delivery:
         self._roster = roster
         self._watchers = watchers
         self._on_audited = on_audited
+        self._logs_every_task = logs_every_task()
 
     def __call__(self, taken: OpenBatch, receipt: Receipt) -> None:
         """Tell everybody what the batch has done to what concerns them."""
@@ -50,7 +51,7 @@ class Delivery:
             sent[outlet] += its_news
         for outlet, its_messages in sent.items():
             outlet.send(its_messages)
-        log_events(taken.batch, receipt)
+        log_events(taken.batch, receipt, every_task=self._logs_every_task)
         if receipt.audited:
             self._on_audited()
 

@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Select, bindparam, func, insert, select, union_all, update
-from sqlalchemy.sql.selectable import CompoundSelect
 
 from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
@@ -66,7 +65,7 @@ def assign(tx: Transaction, seats: Sequence[Seat], balance: Balance) -> None:
     room = _room_by_kind(seats)
     if not room:
         return
-    waiting = _waiting(tx, room)
+    waiting = _waiting(tx, room, _most(seats, room))
     if not waiting:
         return
     chosen = balance.choose([kind for kind, _ in waiting], seats)
@@ -84,27 +83,34 @@ def _room_by_kind(seats: Sequence[Seat]) -> dict[str, int]:
     return room
 
 
-def _waiting(tx: Transaction, room: dict[str, int]) -> list[tuple[str, int]]:
+def _most(seats: Sequence[Seat], room: dict[str, int]) -> int:
+    if len({seat.kinds for seat in seats if seat.free > 0}) == 1:
+        # All may run the same: what comes first has a place, so that no more need be looked at than there are places.
+        return max(room.values())
+    return MAX_ASSIGNED
+
+
+def _waiting(tx: Transaction, room: dict[str, int], most: int) -> list[tuple[str, int]]:
     kinds = list(room.items())
     found: list[AnyRow] = []
     for start in range(0, len(kinds), _MAX_HEADS):
-        found += _found(tx, kinds[start : start + _MAX_HEADS])
+        found += _found(tx, kinds[start : start + _MAX_HEADS], most)
     in_order = sorted((-priority, task_id, kind) for priority, task_id, kind in found)
     return [(kind, task_id) for _, task_id, kind in in_order[:MAX_ASSIGNED]]
 
 
-def _found(tx: Transaction, kinds: Sequence[tuple[str, int]]) -> Sequence[AnyRow]:
-    parameters: dict[str, str | int] = {}
-    for number, (kind, most) in enumerate(kinds):
-        parameters |= {f"kind_{number}": kind, f"most_{number}": most}
+def _found(tx: Transaction, kinds: Sequence[tuple[str, int]], most: int) -> Sequence[AnyRow]:
+    parameters: dict[str, str | int] = {"most": most}
+    for number, (kind, its_most) in enumerate(kinds):
+        parameters |= {f"kind_{number}": kind, f"most_{number}": its_most}
     return tx.run(_heads(len(kinds)), parameters).fetchall()
 
 
 @cache
-def _heads(kinds: int) -> CompoundSelect[Any] | Select[Any]:
+def _heads(kinds: int) -> Select[Any]:
     # One limited look at the claim index a kind; a sort of the backlog would grow with it.
-    heads = [_head(number).subquery() for number in range(kinds)]
-    return union_all(*(select(head) for head in heads))
+    heads = union_all(*(select(_head(number).subquery(f"head_{number}")) for number in range(kinds))).subquery("heads")
+    return select(heads).order_by(heads.c.priority.desc(), heads.c.id).limit(bindparam("most"))
 
 
 def _head(number: int) -> Select[Any]:

@@ -80,6 +80,24 @@ def test_clients_with_different_kinds_share_what_both_run(stage: Stage) -> None:
     assert sorted(ids(assigned)) == [1, 2, 3, 4, 5, 6]
 
 
+def test_nobody_idles_while_others_have_more_than_they_can_take(stage: Stage) -> None:
+    """Tasks of one client's many kinds come first, more than it has room for; the other's kind is still found."""
+    stage.submit(*[NewTask(kind, "1") for kind in ("a", "b", "c") for _ in range(3)])
+    many, one = stage.join(kinds=("a", "b")).client_id, stage.join(kinds=("c",)).client_id
+    assigned = stage.apply(Batch(seats=[seat(many, "a", "b", free=3), seat(one, "c", free=3)])).assigned
+
+    assert [(task.client_id, task.kind) for task in assigned] == [(many, "a")] * 3 + [(one, "c")] * 3
+
+
+def test_two_clients_of_the_same_kinds_fill_up_together(stage: Stage) -> None:
+    """With all that comes first, over all kinds."""
+    stage.submit(*[NewTask(kind, "1") for kind in "abababab"])
+    clients = [stage.join(kinds=("a", "b")).client_id for _ in range(2)]
+    assigned = stage.apply(Batch(seats=[seat(client, "a", "b", free=3) for client in clients])).assigned
+
+    assert ids(assigned) == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_task_that_comes_in_meets_a_free_client_in_the_same_transaction(stage: Stage) -> None:
     """One trip to the disk for both."""
     client = stage.join().client_id
