@@ -17,8 +17,8 @@ ON_DISK = (
         line="        transaction = connection.begin()\n",
         weakened="        if connection.in_transaction():\n"
         "            connection.get_transaction().commit()\n"
-        "        transaction = connection.begin()\n"
-        "        transaction.commit = lambda: None\n",
+        "        late = connection.begin()\n"
+        "        transaction = type('Late', (), {'commit': lambda _: None, 'rollback': lambda _: late.rollback()})()\n",
         tests=(f"{_STORAGE}/test_store.py",),
     ),
     Mutation(
@@ -345,8 +345,18 @@ POWER = (
     Mutation(
         name="no epoch commit at the start",
         file="dtm/storage/store.py",
-        line="                connection.execute(_NEXT_EPOCH)\n",
-        weakened="",
+        line="                connection.execute(_NEXT_EPOCH)\n"
+        "                sequences = _read_sequences(connection, numbers_above)\n"
+        "        except BaseException:\n"
+        "            connection.close()\n"
+        "            raise\n"
+        "        identity = Witness(found.store, found.epoch + 1)\n",
+        # With a witness that says the same, or it is that which is noticed.
+        weakened="                sequences = _read_sequences(connection, numbers_above)\n"
+        "        except BaseException:\n"
+        "            connection.close()\n"
+        "            raise\n"
+        "        identity = Witness(found.store, found.epoch)\n",
         tests=(f"{_UNSYNCED}[killed-in-commit]",),
     ),
     Mutation(
