@@ -32,7 +32,7 @@ PEERS = {
         program="on_pgqueuer",
         stores=("postgresql",),
         workers=(f"{PROGRAMS}.on_pgqueuer", f"{PROGRAMS}.on_pgqueuer"),
-        settings="batches of 500; enqueue of 1,000; VACUUM ANALYZE after it; all tables logged; results in a file",
+        settings="batches of 500; enqueue of 1,000; VACUUM ANALYZE after it; results committed to a table",
         share=3,
     ),
     "beanstalkd": Peer(
@@ -72,7 +72,7 @@ PEERS = {
             f"procrastinate --app {PROGRAMS}.on_procrastinate.app worker --concurrency 10 --name {name}"
             for name in ("one", "two")
         ),
-        settings="10 at once in each worker; batch_defer of 1,000; VACUUM ANALYZE after it; results appended to a file",
+        settings="10 at once in each worker; batch_defer of 1,000; VACUUM ANALYZE after it; results as PgQueuer",
         share=0.3,
     ),
     "celery": Peer(

@@ -1,4 +1,4 @@
-"""PgQueuer on PostgreSQL. It keeps no results, so the worker appends each to a file.
+"""PgQueuer on PostgreSQL. It keeps no results, so the worker has them in a table of their own.
 
 python -m bench.peers.programs.on_pgqueuer is the worker: what `pgq run` does, which fails with this typer.
 """
@@ -29,7 +29,7 @@ async def create() -> AsyncIterator[PgQueuer]:
     @pgq.entrypoint("hash_text")
     async def hash_text(job: Job) -> None:
         number, _, text = job.payload.decode().partition(" ")
-        work.record(int(number), work.hash_text(text))
+        await postgresql.keep(int(number), work.hash_text(text))
 
     yield pgq
 
@@ -37,6 +37,7 @@ async def create() -> AsyncIterator[PgQueuer]:
 async def prepare() -> None:
     """Make the tables, all of them logged, which is the default."""
     await (await _opened()).install()
+    await postgresql.prepare()
 
 
 async def submit(tasks: int) -> None:
@@ -53,19 +54,19 @@ async def settle() -> None:
 
 
 async def all_done(tasks: int) -> bool:
-    """See that all results are in the file, and then that no job is left."""
-    return work.recorded() == tasks and await postgresql.count("pgqueuer") == 0
+    """See that no job is left and all results are there."""
+    return await postgresql.is_over(tasks, "pgqueuer")
 
 
 async def digests(tasks: int) -> Sequence[str | None]:
-    """Read the file."""
-    return work.read_recorded(tasks)
+    """Read the table."""
+    return await postgresql.digests(tasks)
 
 
 async def run_one(number: int) -> str | None:
-    """Look into the file, which is sooner than PgQueuer's own word that a job is done."""
+    """Look into the table, which is sooner than PgQueuer's own word that a job is done."""
     await (await _opened()).enqueue("hash_text", _payload(number))
-    return await work.await_recorded(number)
+    return await postgresql.await_digest(number)
 
 
 async def _opened() -> Queries:

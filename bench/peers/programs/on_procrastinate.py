@@ -1,4 +1,4 @@
-"""Procrastinate on PostgreSQL. It keeps no results, so the worker appends each to a file."""
+"""Procrastinate on PostgreSQL. It keeps no results, so the worker has them in a table of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _open: list[object] = []
 @app.task(name="hash_text")
 async def hash_text(number: int, text: str) -> None:
     """Do the work."""
-    work.record(number, work.hash_text(text))
+    await postgresql.keep(number, work.hash_text(text))
 
 
 async def prepare() -> None:
@@ -26,6 +26,7 @@ async def prepare() -> None:
     await app.open_async()
     await app.schema_manager.apply_schema_async()
     await app.close_async()
+    await postgresql.prepare()
 
 
 async def submit(tasks: int) -> None:
@@ -42,22 +43,21 @@ async def settle() -> None:
 
 
 async def all_done(tasks: int) -> bool:
-    """See that all results are in the file, and then that no job is open."""
-    open_jobs = "status IN ('todo', 'doing')"
-    return work.recorded() == tasks and await postgresql.count("procrastinate_jobs", open_jobs) == 0
+    """See that no job is open and all results are there."""
+    return await postgresql.is_over(tasks, "procrastinate_jobs", "status IN ('todo', 'doing')")
 
 
 async def digests(tasks: int) -> Sequence[str | None]:
-    """Read the file."""
-    return work.read_recorded(tasks)
+    """Read the table."""
+    return await postgresql.digests(tasks)
 
 
 async def run_one(number: int) -> str | None:
-    """Look into the file: procrastinate has nothing to wait on."""
+    """Look into the table: procrastinate has nothing to wait on."""
     if not _open:
         _open.append(await app.open_async())
     await hash_text.defer_async(**_arguments(number))
-    return await work.await_recorded(number)
+    return await postgresql.await_digest(number)
 
 
 def _arguments(number: int) -> dict[str, int | str]:
