@@ -53,21 +53,28 @@ class Outgoing:
         Raises:
             LinkLost: the connection broke.
         """
-        # One scope for all that is ever sent: to enter one costs as much as to send.
-        with CancelScope() as scope:
-            await self._send_all(link, scope)
-        # A line may be half sent: nothing can follow it.
-        raise LinkLost(f"the server took nothing for {SEND_TIMEOUT_S:g} s")
-
-    async def _send_all(self, link: Link, scope: CancelScope) -> None:
         while True:
-            await self._filled.wait()
-            self._filled = Event()
-            while self._messages:
-                part = self._messages[:MOST_AT_ONCE]
-                scope.deadline = anyio.current_time() + SEND_TIMEOUT_S
-                await link.send(part)
-                scope.deadline = inf
-                del self._messages[: len(part)]
-            self._flushed.set()
-            self._flushed = Event()
+            # One scope for all that is sent: to enter one costs as much as to send.
+            with CancelScope() as scope:
+                await self._send_within(scope, link)
+            if scope.cancelled_caught:
+                # A line may be half sent: nothing can follow it.
+                raise LinkLost(f"the server took nothing for {SEND_TIMEOUT_S:g} s")
+
+    async def _send_within(self, scope: CancelScope, link: Link) -> None:
+        """Send what is queued, each part within the deadline.
+
+        Ends if a deadline passed although its part was taken: this process stood still, and the scope is spent.
+        """
+        while not scope.cancel_called:
+            if not self._messages:
+                self._flushed.set()
+                self._flushed = Event()
+                self._filled = Event()
+                await self._filled.wait()
+                continue
+            part = self._messages[:MOST_AT_ONCE]
+            scope.deadline = anyio.current_time() + SEND_TIMEOUT_S
+            await link.send(part)
+            scope.deadline = inf
+            del self._messages[: len(part)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 
@@ -30,6 +31,7 @@ class Outbox:
         self._on_room = on_room
         self._limits = limits
         self._lines: list[bytes] = []
+        self._pieces: deque[bytes] = deque()
         self._queued = 0
         self._unwritten = 0
         self._filled = Event()
@@ -74,6 +76,7 @@ class Outbox:
     def discard(self) -> None:
         """Forget what was not written, and whatever comes; nobody will read it."""
         self._lines.clear()
+        self._pieces.clear()
         self._is_discarded = True
 
     async def room(self) -> None:
@@ -87,26 +90,40 @@ class Outbox:
         Raises:
             TooSlow: the peer did not take a piece in time.
         """
-        # One scope for all pieces: to enter one costs as much as to send.
-        with CancelScope() as scope:
-            await self._write_all(stream, scope)
-        if scope.cancelled_caught:
-            # A piece may be half written; the caller closes the connection.
-            raise TooSlow(f"the next bytes were not taken within {self._limits.send_deadline_s:g} s")
+        while not self._is_done:
+            # One scope for many pieces: to enter one costs as much as to send.
+            with CancelScope() as scope:
+                await self._write_within(scope, stream)
+            if scope.cancelled_caught:
+                # A piece may be half written; the caller closes the connection.
+                raise TooSlow(f"the next bytes were not taken within {self._limits.send_deadline_s:g} s")
 
-    async def _write_all(self, stream: ByteSendStream, scope: CancelScope) -> None:
-        while self._lines or not self._is_closing:
-            if not self._lines:
+    @property
+    def _is_done(self) -> bool:
+        return self._is_closing and not self._lines and not self._pieces
+
+    async def _write_within(self, scope: CancelScope, stream: ByteSendStream) -> None:
+        """Write piece after piece, each within the deadline.
+
+        Ends early if a deadline passed although its piece was taken: this process stood still, and the scope is spent.
+        """
+        while not self._is_done and not scope.cancel_called:
+            if self._pieces:
+                await self._send(scope, stream)
+            elif self._lines:
+                self._cut()
+            else:
                 self._filled = Event()
                 await self._filled.wait()
-                continue
-            data = b"".join(self._lines)
-            self._lines.clear()
-            self._unwritten = 0
-            for start in range(0, len(data), MAX_PIECE):
-                await self._send(stream, scope, data[start : start + MAX_PIECE])
 
-    async def _send(self, stream: ByteSendStream, scope: CancelScope, piece: bytes) -> None:
+    def _cut(self) -> None:
+        data = b"".join(self._lines)
+        self._lines.clear()
+        self._unwritten = 0
+        self._pieces.extend(data[start : start + MAX_PIECE] for start in range(0, len(data), MAX_PIECE))
+
+    async def _send(self, scope: CancelScope, stream: ByteSendStream) -> None:
+        piece = self._pieces.popleft()
         scope.deadline = current_time() + self._limits.send_deadline_s
         await stream.send(piece)
         scope.deadline = inf

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from anyio import connect_tcp, create_task_group, fail_after, wait_all_tasks_blocked
+from anyio import EndOfStream, connect_tcp, create_task_group, fail_after, wait_all_tasks_blocked
+from anyio.abc import ByteStream
 from msgspec import Raw
 
 from dtm.client.link import Link, LinkLost
 from dtm.client.outgoing import MOST_AT_ONCE, Outgoing, ping_forever
+from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import PingRequest, Submit, SubmittedTask
 from tests.client.scripted import listening
+from tests.waiting import LONG_S
 from tests.wire import Wire
 
 
@@ -41,6 +46,45 @@ async def sending(outgoing: Outgoing, link: Link) -> AsyncIterator[None]:
 async def timestamps(wire: Wire, count: int) -> list[object]:
     """Hear so many pings, and give what tells them apart."""
     return [(await wire.expect("PingRequest"))["timestamp"] for _ in range(count)]
+
+
+class Frozen(ByteStream):
+    """A connection whose peer takes everything in time, in a process that stands still until the time is over."""
+
+    def __init__(self, standstill_s: float) -> None:
+        self.sent: list[bytes] = []
+        self._standstill_s = standstill_s
+
+    async def send(self, item: bytes) -> None:
+        """Note it, and stand still."""
+        loop, taken = asyncio.get_running_loop(), anyio.Event()
+        loop.call_later(self._standstill_s / 4, taken.set)
+        loop.call_soon(time.sleep, self._standstill_s)
+        await taken.wait()
+        self.sent.append(item)
+
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
+        """Hear nothing."""
+        raise EndOfStream
+
+    async def send_eof(self) -> None:
+        """Do nothing."""
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+async def test_a_standstill_of_this_process_is_not_held_against_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent was taken; the rest follows on the same connection."""
+    monkeypatch.setattr("dtm.client.outgoing.SEND_TIMEOUT_S", 0.05)
+    outgoing, stream = Outgoing(), Frozen(0.1)
+    outgoing.put(map(PingRequest, range(MOST_AT_ONCE + 1)))
+    with fail_after(LONG_S):
+        async with sending(outgoing, Link(stream)):
+            await outgoing.flushed()
+
+    assert b"".join(stream.sent) == encode_all(list(map(PingRequest, range(MOST_AT_ONCE + 1))))
+    assert len(stream.sent) == 2
 
 
 async def test_messages_are_sent_in_the_order_they_were_queued() -> None:

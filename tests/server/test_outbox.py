@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from anyio import Semaphore, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
+from anyio import Event, Semaphore, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
 from anyio.abc import ByteSendStream
 
+from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import Message, PingResponse
 from dtm.server.limits import Limits
-from dtm.server.outbox import HIGH_WATER, Outbox, TooSlow
+from dtm.server.outbox import HIGH_WATER, MAX_PIECE, Outbox, TooSlow
 from tests.waiting import LONG_S
 
 MEBIBYTE = 1024 * 1024
@@ -107,6 +110,30 @@ async def test_whoever_is_told_to_hurry_writes_first() -> None:
         await wait_all_tasks_blocked()
 
     assert written == ["other", "one"]
+
+
+async def test_a_standstill_of_this_process_is_not_held_against_the_peer() -> None:
+    """It took its piece in time; nobody was there to see it until the deadline was over."""
+    deadline_s = 0.05
+    written: list[bytes] = []
+
+    class Frozen(Wire):
+        async def send(self, item: bytes) -> None:
+            """Let the piece be taken in time, and all that be noticed when the deadline is over."""
+            loop, taken = asyncio.get_running_loop(), Event()
+            loop.call_later(deadline_s / 2, taken.set)
+            loop.call_soon(time.sleep, 2 * deadline_s)
+            await taken.wait()
+            written.append(item)
+
+    outbox, _ = boxed(send_deadline_s=deadline_s)
+    outbox.put(of_size(2 * MAX_PIECE))
+    outbox.put(pongs(1))
+    outbox.close()
+    await outbox.write_to(Frozen())
+
+    assert b"".join(written).endswith(encode_all(pongs(1)))
+    assert len(written) == 3
 
 
 async def test_closing_writes_what_is_queued_and_ends() -> None:
