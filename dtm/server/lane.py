@@ -36,7 +36,7 @@ class Lane:
         self._thread.join()
 
     async def __call__(self, work: Callable[[Unpack[A]], T], /, *args: *A) -> T:
-        """Wait for what `work` returns or raises; once put in, it is done, and waited for, whoever cancels."""
+        """Wait for what `work` returns or raises; once put in, it is waited for, whatever scope is cancelled."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.put((partial(work, *args), future))
         with CancelScope(shield=True):
@@ -48,6 +48,9 @@ class Lane:
             work, future = item
             try:
                 settle = partial(future.set_result, work())
+            except StopIteration as error:
+                # A future takes any other: this one would end the coroutine that waits.
+                settle = partial(future.set_exception, RuntimeError(f"the work raised {error!r}"))
             except BaseException as error:  # noqa: BLE001  it is raised where the work was asked for
                 settle = partial(future.set_exception, error)
             self._loop.call_soon_threadsafe(_settle, future, settle)

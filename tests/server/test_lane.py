@@ -42,6 +42,8 @@ async def test_what_work_returns_or_raises_reaches_whoever_asked() -> None:
     with fail_after(TIMEOUT_S), Lane() as lane:
         with pytest.raises(ZeroDivisionError):
             await lane(divmod, 1, 0)
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await lane(next, iter(()))
         assert await lane(divmod, 7, 2) == (3, 1)
 
 
