@@ -24,6 +24,7 @@ MAX_ASSIGNED_CHARACTERS = 32 * 1024 * 1024
 
 # SQLite takes at most 500 SELECTs in a UNION.
 _MAX_HEADS = 250
+_NOTHING = ("", 0)  # a kind and how many of it: no kind is empty
 
 _IS_DUE = is_in(State.SCHEDULED) & (tasks.c.run_at <= bindparam("now"))
 _DUE = select(tasks.c.id, tasks.c.kind).where(_IS_DUE).order_by(tasks.c.run_at).limit(MAX_DUE)
@@ -100,10 +101,12 @@ def _waiting(tx: Transaction, room: dict[str, int], most: int) -> list[tuple[str
 
 
 def _found(tx: Transaction, kinds: Sequence[tuple[str, int]], most: int) -> Sequence[AnyRow]:
+    # A handful of statements for any number of kinds: each takes megabytes and is kept.
+    heads = min(_MAX_HEADS, 1 << (len(kinds) - 1).bit_length())
     parameters: dict[str, str | int] = {"most": most}
-    for number, (kind, its_most) in enumerate(kinds):
+    for number, (kind, its_most) in enumerate([*kinds, *[_NOTHING] * (heads - len(kinds))]):
         parameters |= {f"kind_{number}": kind, f"most_{number}": its_most}
-    return tx.run(_heads(len(kinds)), parameters).fetchall()
+    return tx.run(_heads(heads), parameters).fetchall()
 
 
 @cache

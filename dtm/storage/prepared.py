@@ -19,7 +19,7 @@ from dtm.storage.sql import Value
 Statement = SelectBase | UpdateBase
 
 _MOST_STATEMENTS = 512
-"""More than there are; who makes statements anew each time must not fill the memory."""
+"""More than there are."""
 
 
 class Prepared:
