@@ -5,7 +5,7 @@ Knows no sockets, no database and nothing of what a message sets in motion.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -34,6 +34,9 @@ MAX_TASKS = 10_000
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
 # Thirty-two bytes in hexadecimal digits: a nonce or a proof.
 Hex32 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Note = Annotated[str, Meta(max_length=200)]
+TypeNames = Annotated[list[Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]], Meta(max_length=100)]
 # Plain, since it goes back as it came: nothing nested so deep that it could be read and not be written.
 Timestamp = Int64 | float | str | None
 
@@ -43,11 +46,15 @@ class Message(Struct, frozen=True, tag=True):
 
 
 class Failure(Struct, frozen=True):
-    """Why an attempt failed, as the worker saw it."""
+    """Why an attempt failed, as the worker saw it.
+
+    `bases` are the names of the types that `type` is a kind of, the nearest first: a retry policy may name one of them.
+    """
 
     type: str
     message: str = ""
     traceback: str = ""
+    bases: Annotated[list[str], Meta(max_length=20)] | UnsetType = UNSET
 
 
 # --- from client -----------------------------------------------------------------------------------------------
@@ -78,8 +85,22 @@ class Register(Message, frozen=True):
     instance: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
+class RetryPolicy(Struct, frozen=True, omit_defaults=True):
+    """When a task is tried again, and after which failures; what is left out is as the server has it.
+
+    `jitter` is the part of each wait that is chance.
+    """
+
+    backoff: Literal["constant", "linear", "exponential"] = "exponential"
+    delay: Seconds | None = None
+    max_delay: Seconds | None = None
+    jitter: Share = 0.5
+    retry_for: TypeNames = []
+    no_retry_for: TypeNames = []
+
+
 class SubmittedTask(Struct, frozen=True):
-    """One task inside `Submit`. Times are seconds; `delay` and `run_at` exclude each other."""
+    """One task inside `Submit`. Times are seconds; `delay` and `run_at` exclude each other, and so do the expiries."""
 
     kind: Kind
     payload: Raw = Raw(b"null")
@@ -89,18 +110,26 @@ class SubmittedTask(Struct, frozen=True):
     run_at: UnixSeconds | None = None
     max_retries: Retries | None = None
     timeout: Seconds | None = None
+    expires: Seconds | None = None
+    expires_at: UnixSeconds | None = None
+    unique: Key | None = None
+    retry: RetryPolicy | None = None
 
 
 class Submit(Message, frozen=True):
-    """Take these tasks, all or none; `notify` asks for a `TaskFinished` each."""
+    """Take these tasks, all or none; `notify` asks for a `TaskFinished` each, `updates` for every `TaskUpdate` too."""
 
     ref: Int64
     tasks: Annotated[list[SubmittedTask], Meta(min_length=1, max_length=MAX_TASKS)]
     notify: bool = False
+    updates: bool = False
 
 
 class Result(Message, frozen=True):
-    """How an assignment went: `ok` with a `value`, or not ok with an `error`."""
+    """How an assignment went: `ok` with a `value`, or not ok with an `error`.
+
+    `after` says when the next try is to come, whatever the task's policy has to say.
+    """
 
     task_id: Id
     assignment: Id
@@ -108,13 +137,24 @@ class Result(Message, frozen=True):
     value: Raw = Raw(b"null")
     error: Failure | None = None
     retry: bool = True
+    after: Seconds | None = None
 
 
 class Release(Message, frozen=True):
-    """This assignment goes back unstarted; nobody is to blame."""
+    """This assignment goes back without a result, for `delay` seconds if given; nobody is to blame."""
 
     task_id: Id
     assignment: Id
+    delay: Seconds | None = None
+
+
+class Progress(Message, frozen=True):
+    """So much of this assignment is done, as far as is known; the last word counts."""
+
+    task_id: Id
+    assignment: Id
+    fraction: Share | None = None
+    note: Note = ""
 
 
 class Capacity(Message, frozen=True):
@@ -130,11 +170,19 @@ class PingRequest(Message, frozen=True):
 
 
 class Query(Message, frozen=True):
-    """What became of these tasks? `notify` asks for a `TaskFinished` of each that has not ended yet."""
+    """What became of these tasks? `notify` and `updates` ask for messages about each that has not ended yet."""
 
     ref: Int64
     ids: Annotated[list[Id], Meta(max_length=10_000)]
     notify: bool = False
+    updates: bool = False
+
+
+class CancelRequest(Message, frozen=True):
+    """Nobody needs these tasks any more: end those that wait, and ask the workers of the others to stop."""
+
+    ref: Int64
+    ids: Annotated[list[Id], Meta(max_length=10_000)]
 
 
 class Admin(Message, frozen=True):
@@ -150,7 +198,19 @@ class Goodbye(Message, frozen=True):
 
 
 ClientMessage = (
-    Authenticate | Proof | Register | Submit | Result | Release | Capacity | PingRequest | Query | Admin | Goodbye
+    Authenticate
+    | Proof
+    | Register
+    | Submit
+    | Result
+    | Release
+    | Progress
+    | Capacity
+    | PingRequest
+    | Query
+    | CancelRequest
+    | Admin
+    | Goodbye
 )
 
 # --- from server -----------------------------------------------------------------------------------------------
@@ -224,6 +284,17 @@ class TaskFinished(Message, frozen=True, omit_defaults=True):
     error: Failure | UnsetType = UNSET
 
 
+class TaskUpdate(Message, frozen=True):
+    """A task you asked about goes on: this is how it stands now."""
+
+    task_id: Id
+    state: str
+    retry_count: Id
+    fraction: Share | None = None
+    note: str = ""
+    next_run_at: UnixSeconds | None = None
+
+
 class TaskStatus(Struct, frozen=True, omit_defaults=True):
     """One task inside `QueryResponse`."""
 
@@ -234,13 +305,25 @@ class TaskStatus(Struct, frozen=True, omit_defaults=True):
     max_retries: Id
     value: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
+    fraction: Share | None = None
+    note: str = ""
+    run_at: UnixSeconds | None = None
+    cancel_requested: bool = False
 
 
 class Cancel(Message, frozen=True):
-    """Please stop working on this assignment."""
+    """Please stop working on this assignment: it was `cancelled`, or its time is over (`timeout`)."""
 
     task_id: Id
     assignment: Id
+    reason: str = "cancelled"
+
+
+class CancelResponse(Message, frozen=True):
+    """The tasks' states now, in order: `assigned` are those whose workers are asked; null where none such exists."""
+
+    ref: Int64
+    states: list[str | None]
 
 
 class PingResponse(Message, frozen=True):
@@ -283,7 +366,9 @@ ServerMessage = (
     | Task
     | ResultResponse
     | TaskFinished
+    | TaskUpdate
     | Cancel
+    | CancelResponse
     | PingResponse
     | QueryResponse
     | AdminResponse

@@ -23,8 +23,10 @@ from dtm.server.translate import Dismissed, Unacceptable
 Kinds = frozenset[type[ClientMessage]]
 
 ALLOWS: dict[Role, Kinds] = {
-    Role.WORKER: frozenset({messages.Register, messages.Result, messages.Release, messages.Capacity}),
-    Role.PRODUCER: frozenset({messages.Submit, messages.Query}),
+    Role.WORKER: frozenset(
+        {messages.Register, messages.Result, messages.Release, messages.Progress, messages.Capacity}
+    ),
+    Role.PRODUCER: frozenset({messages.Submit, messages.Query, messages.CancelRequest}),
     Role.ADMIN: frozenset({messages.Admin}),
 }
 """What each role may say. An operator's token submits nothing, unless its line names that role too."""

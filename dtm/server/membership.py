@@ -86,6 +86,10 @@ class Membership:
         """Pass on that an assignment comes back unstarted."""
         self._report(message, Released())
 
+    def progress(self, _: messages.Progress) -> None:
+        """Pass on how far an assignment has come."""
+        self._registered()
+
     def _joined(self, message: messages.Register, answer: Registered | Refused) -> None:
         self._is_registering = False
         if isinstance(answer, Refused):

@@ -59,6 +59,10 @@ class Requests:
             )
         self._outlet.send([response])
 
+    def cancel(self, _: messages.CancelRequest) -> None:
+        """Have tasks cancelled, and answer once that is on disk."""
+        raise Unacceptable(ErrorCode.REFUSED, "this server does not cancel tasks yet")
+
     def _submitted(self, message: messages.Submit, answer: Submitted | Refused) -> None:
         if isinstance(answer, Refused):
             self._outlet.send([translate.left_out(answer, message)])

@@ -40,6 +40,8 @@ class Session:
             messages.Submit: self._requests.submit,
             messages.PingRequest: self._ping,
             messages.Release: self._membership.release,
+            messages.Progress: self._membership.progress,
+            messages.CancelRequest: self._requests.cancel,
             messages.Register: self._membership.register,
             messages.Capacity: self._membership.capacity,
             messages.Goodbye: self._goodbye,

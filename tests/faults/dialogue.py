@@ -78,7 +78,7 @@ class Script:
                 # An answer to a reference that was used twice could belong to either.
                 self.submissions[ref] = None if ref in self.submissions else message
         self.most += 1
-        self.least += not isinstance(message, messages.Capacity)
+        self.least += not isinstance(message, messages.Capacity | messages.Progress)
         return None
 
     def _refused(self, code: ErrorCode) -> None:
@@ -224,7 +224,7 @@ class Dialogue:
 
 
 # What a server says of itself.
-_UNASKED = (messages.Task, messages.TaskFinished, messages.Cancel, messages.ShuttingDown)
+_UNASKED = (messages.Task, messages.TaskFinished, messages.TaskUpdate, messages.Cancel, messages.ShuttingDown)
 
 
 def _fence(number: int) -> bytes:

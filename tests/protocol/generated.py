@@ -53,6 +53,7 @@ _MAKERS: dict[type[inspect.Type], Callable[[Any], st.SearchStrategy[Any]]] = {
     inspect.FloatType: _number,
     inspect.StrType: _text,
     inspect.BoolType: lambda _: st.booleans(),
+    inspect.LiteralType: lambda info: st.sampled_from(info.values),
     inspect.NoneType: lambda _: st.none(),
     inspect.RawType: lambda _: RAWS,
 }

@@ -21,16 +21,18 @@ SAYS: dict[str, Line] = {
     "Register": registration("A"),
     "Result": {"type": "Result", "task_id": 1, "assignment": 1, "ok": True},
     "Release": {"type": "Release", "task_id": 1, "assignment": 1},
+    "Progress": {"type": "Progress", "task_id": 1, "assignment": 1},
     "Capacity": {"type": "Capacity", "capacity": 1},
     "Submit": submission({"kind": "A"}, ref=9),
     "Query": {"type": "Query", "ref": 9, "ids": []},
+    "CancelRequest": {"type": "CancelRequest", "ref": 9, "ids": []},
     "Admin": STATS,
     "PingRequest": PING,
 }
 TOKENS = {"worker": WORKER, "producer": PRODUCER, "admin": ADMIN}
 MAY: dict[str, set[str]] = {
-    "worker": {"Register", "Result", "Release", "Capacity", "PingRequest"},
-    "producer": {"Submit", "Query", "PingRequest"},
+    "worker": {"Register", "Result", "Release", "Progress", "Capacity", "PingRequest"},
+    "producer": {"Submit", "Query", "CancelRequest", "PingRequest"},
     "admin": {"Admin", "PingRequest"},
 }
 
