@@ -15,6 +15,7 @@ from typing import Literal, TextIO, get_args
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from dtm.client.current import current_or_none
 from dtm.core.escapes import escaped
 
 LogFormat = Literal["console", "json"]
@@ -28,8 +29,9 @@ _FIRST_KEYS = ("event", "level", "timestamp")
 
 
 def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
-    """Send the log to standard error: what dtm logs from `level` up, what libraries log from warnings up.
+    """Send the log to standard error: what dtm and tasks log from `level` up, what libraries log from warnings up.
 
+    A line that is written while a task runs, by whomever, names the task and its kind.
     Level debug lets libraries tell all they have to tell. Their lines and Python's warnings look like dtm's.
     Colours appear on a terminal only, and not where NO_COLOR is set (https://no-color.org).
     """
@@ -38,12 +40,15 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
     handler.setFormatter(_formatter(log_format, sys.stderr))
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(number if number < logging.INFO else max(number, logging.WARNING))
+    root.setLevel(number)
+    if number == logging.INFO:
+        handler.addFilter(_is_worth_reading)
     logging.getLogger(_OURS).setLevel(number)
     logging.captureWarnings(True)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _name_task,
             *_preparations(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -56,12 +61,26 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
 
 def _formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.add_logger_name, *_preparations()],
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, _name_task, *_preparations()],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             *(_for_people(stream) if log_format == "console" else _for_machines()),
         ],
     )
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    """Drop what libraries tell of themselves outside of any task, unless it is a warning."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] == _OURS or current_or_none() is not None
+
+
+def _name_task(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Say in which task the line was written."""
+    task = current_or_none()
+    if task is not None:
+        event.setdefault("task", task.id)
+        event.setdefault("kind", task.kind)
+    return event
 
 
 def _preparations() -> Iterator[Processor]:

@@ -15,8 +15,9 @@ import msgspec
 from gmpy2 import mpz  # type: ignore[import-untyped]
 
 from dtm.client.failures import excerpt
-from dtm.client.handlers import Handler, Reject, registry
+from dtm.client.handlers import Handler, registry
 from dtm.client.primes import is_prime
+from dtm.client.verdicts import Reject
 from dtm.core.errors import DtmError
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")

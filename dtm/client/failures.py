@@ -12,25 +12,35 @@ MOST_MESSAGE_CHARACTERS = 1_000
 MOST_TRACEBACK_LINES = 50
 MOST_TRACEBACK_BYTES = 16 * 1024
 _MOST_TYPE_CHARACTERS = 200
+_MOST_BASES = 20
+# Nobody means these: every exception is one.
+_EVERYBODYS = (Exception, BaseException, object)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a run failed, and whether another may go better; every text of it can be sent as UTF-8."""
+    """Why a run failed, and whether another may go better; every text of it can be sent as UTF-8.
+
+    `bases` are the names of the types that the error is a kind of, the nearest first.
+    """
 
     type: str
     message: str
     traceback: str
     retry: bool
+    after_s: float | None = None
+    bases: tuple[str, ...] = ()
 
 
-def failure(error: BaseException, *, retry: bool) -> Failure:
+def failure(error: BaseException, *, retry: bool, after_s: float | None = None) -> Failure:
     """Put `error` into words: its type, its message and the end of its traceback."""
     return Failure(
-        type=_encodable(type(error).__name__)[:_MOST_TYPE_CHARACTERS],
+        type=_name(type(error)),
         message=_beginning(_encodable(_message(error)), MOST_MESSAGE_CHARACTERS),
         traceback=_end(_encodable("".join(traceback.format_exception(error)))),
         retry=retry,
+        after_s=after_s,
+        bases=tuple(_name(base) for base in type(error).__mro__[1:] if base not in _EVERYBODYS)[:_MOST_BASES],
     )
 
 
@@ -40,6 +50,10 @@ def excerpt(text: str, most: int = 60) -> str:
         return text
     half = most // 2
     return f"{text[:half]}…{text[-half:]} ({len(text):,} characters)"
+
+
+def _name(kind: type) -> str:
+    return _encodable(kind.__name__)[:_MOST_TYPE_CHARACTERS]
 
 
 def _message(error: BaseException) -> str:

@@ -11,18 +11,18 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 from anyio import get_cancelled_exc_class
 
 from dtm.client.failures import Failure, excerpt, failure
+from dtm.client.verdicts import Reject, Retry, Snooze
 from dtm.core.errors import DtmError
 from dtm.protocol.values import BadValue, checked
 
-
-class Reject(DtmError):
-    """Raised by a handler for a task that can never succeed: it fails without another try."""
+Executor: TypeAlias = Literal["thread", "async", "process"]
+EXECUTORS: tuple[Executor, ...] = get_args(Executor)
 
 
 class BadPayload(Reject):
@@ -44,17 +44,34 @@ class Handler:
     `function` takes the payload, decoded by msgspec as `payload_type`, and returns anything that msgspec can
     write as JSON; it may be a coroutine function. It raises `Reject` for a task that must not be tried again.
 
+    `executor` says where it runs: in a `thread`, in a `process` of a pool, or `async`, in an event loop, which is where
+    a coroutine function runs that nobody wants in a process. `source` is what a process imports to find the handler:
+    `module:name` of a mapping of handlers by their kinds, or of an object whose `handlers` is one.
+
     Raises:
-        ValueError: `kind` is empty, or holds a comma or blanks, which would make `--kinds A,B` ambiguous.
+        ValueError: `kind` is empty, or holds a comma or blanks, which would make `--kinds A,B` ambiguous; or the
+            function cannot run where it is to.
     """
 
     kind: str
     function: Callable[[Any], Any]
     payload_type: Any = Any
+    executor: Executor = "thread"
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if not self.kind or "," in self.kind or self.kind.split() != [self.kind]:
             raise ValueError(f"wanted the name of a kind, without commas and blanks, found {self.kind!r}")
+        if self.executor not in EXECUTORS:
+            raise ValueError(f"{self.kind}: wanted one of {', '.join(EXECUTORS)} as executor, found {self.executor!r}")
+        if self.executor == "thread" and self.is_async:
+            object.__setattr__(self, "executor", "async")
+        if self.executor == "async" and not self.is_async:
+            raise ValueError(
+                f"{self.kind}: wanted a coroutine function for the executor async, found {self.function!r}"
+            )
+        if self.executor == "process" and not self.source:
+            raise ValueError(f"{self.kind}: wanted the source that a process can import it from, found none")
 
     @property
     def is_async(self) -> bool:
@@ -109,7 +126,14 @@ class Success:
     value: msgspec.Raw
 
 
-Outcome: TypeAlias = Success | Failure
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The task goes back without blame, for so long if given."""
+
+    delay_s: float | None = None
+
+
+Outcome: TypeAlias = Success | Failure | Returned
 
 
 def run_sync(handler: Handler, payload: bytes | msgspec.Raw, *, max_result_bytes: int) -> Outcome:
@@ -121,7 +145,7 @@ def run_sync(handler: Handler, payload: bytes | msgspec.Raw, *, max_result_bytes
         result = handler.function(_decoded(handler, payload))
         return _success(handler, result, max_result_bytes)
     except BaseException as error:  # noqa: BLE001  SystemExit too: a handler must not end the client
-        return _failure(error)
+        return _unsuccessful(error)
 
 
 async def run_async(handler: Handler, payload: bytes | msgspec.Raw, *, max_result_bytes: int) -> Outcome:
@@ -132,7 +156,7 @@ async def run_async(handler: Handler, payload: bytes | msgspec.Raw, *, max_resul
     except get_cancelled_exc_class():
         raise
     except BaseException as error:  # noqa: BLE001  as in run_sync
-        return _failure(error)
+        return _unsuccessful(error)
 
 
 def _decoded(handler: Handler, payload: bytes | msgspec.Raw) -> Any:
@@ -180,7 +204,10 @@ def _nothing(_: object) -> None:
     """Stand for a `Raw`, which has been checked and is no Python number."""
 
 
-def _failure(error: BaseException) -> Failure:
+def _unsuccessful(error: BaseException) -> Failure | Returned:
     if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise error
-    return failure(error, retry=not isinstance(error, Reject))
+    if isinstance(error, Snooze):
+        return Returned(error.delay_s)
+    after_s = error.after_s if isinstance(error, Retry) else None
+    return failure(error, retry=not isinstance(error, Reject), after_s=after_s)

@@ -1,6 +1,7 @@
-"""The threads that run tasks: fed through one queue, harvested many at a time with one wake-up.
+"""The slots of a worker: so many tasks run at once, fed through one queue, harvested many at a time with one wake-up.
 
-Knows no server. A thread cannot be stopped from outside; it ends with the process.
+Threads take tasks out of the queue and run them, or hand them over to the event loop of the coroutines. A thread cannot
+be stopped from outside; it ends with the process. Knows no server.
 """
 
 from __future__ import annotations
@@ -8,38 +9,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from queue import Empty, SimpleQueue
 
-from dtm.client.handlers import Handler, Outcome, run_sync
+from dtm.client.coroutines import Coroutines
+from dtm.client.current import become
+from dtm.client.handlers import run_sync
+from dtm.client.work import StopReason, Work
 from dtm.protocol.framing import MAX_VALUE
 
 
-class Work:
-    """A task that is to run, runs, or has run."""
-
-    def __init__(self, task_id: int, assignment: int, handler: Handler, payload: bytes) -> None:
-        self.task_id = task_id
-        self.assignment = assignment
-        self.handler = handler
-        self.payload = payload
-        self.begun_s = 0.0
-        self.took_s = 0.0
-        self.outcome: Outcome | None = None
-
-
 def threads(count: int, on_done: Callable[[], object]) -> Slots:
-    """Start `count` threads, each of which runs one task at a time."""
-    slots = Slots(on_done, time.perf_counter)
-    for number in range(count):
-        threading.Thread(target=slots.serve, name=f"slot-{number}", daemon=True).start()
-    return slots
+    """Give `count` slots, with as many threads, which start as they are needed."""
+    return Slots(on_done, time.perf_counter, count=count)
 
 
 class Slots:
     """What waits, what has run and how one run goes; threads, or what stands for them, call `take` and `run`."""
 
-    def __init__(self, on_done: Callable[[], object], clock_s: Callable[[], float]) -> None:
+    def __init__(self, on_done: Callable[[], object], clock_s: Callable[[], float], *, count: int = 0) -> None:
         self._waiting: SimpleQueue[Work] = SimpleQueue()
         self._done: deque[Work] = deque()
         self._is_told = False
@@ -47,13 +35,28 @@ class Slots:
         self._on_done = on_done
         self._clock_s = clock_s
         self._begun_s = clock_s()
+        self._coroutines = Coroutines(self._end_coroutine)
+        self._threads_to_come = self._count = count
+        # One for each slot that is free. A coroutine takes that of the thread that has begun it with it.
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(count):
+            self._places.put(None)
 
     def put(self, work: Work) -> None:
-        """Let `work` run as soon as a thread is free."""
+        """Let `work` run as soon as a slot is free."""
         if self._waiting.empty():
             # It has not waited for anybody yet.
             self._begun_s = self._clock_s()
         self._waiting.put(work)
+        if self._threads_to_come:
+            self._add_thread(work)
+
+    def _add_thread(self, work: Work) -> None:
+        # One thread begins any number of coroutines.
+        if work.handler.executor != "async" or self._threads_to_come == self._count:
+            self._threads_to_come -= 1
+            name = f"slot-{self._count - self._threads_to_come}"
+            threading.Thread(target=self.serve, name=name, daemon=True).start()
 
     def harvest(self) -> list[Work]:
         """Take what has run since the last call."""
@@ -64,7 +67,7 @@ class Slots:
         return finished
 
     def withdraw(self) -> list[Work]:
-        """Take back everything that no thread has begun."""
+        """Take back everything that has not begun."""
         taken = []
         while True:
             try:
@@ -72,9 +75,33 @@ class Slots:
             except Empty:
                 return taken
 
+    def pick(self, assignments: Container[int]) -> list[Work]:
+        """Take back those of `assignments` that have not begun; the others wait on, in their order."""
+        picked = []
+        for work in self.withdraw():
+            if work.assignment in assignments:
+                picked.append(work)
+            else:
+                self._waiting.put(work)
+        return picked
+
     def stalled_s(self) -> float:
-        """Say for how many seconds no thread has begun anything although something waits."""
+        """Say for how many seconds nothing has begun although something waits."""
         return 0.0 if self._waiting.empty() else self._clock_s() - self._begun_s
+
+    def overran(self, work: Work) -> bool:
+        """Say whether `work` has begun and runs for longer than it may."""
+        return work.timeout_s is not None and 0 < work.begun_s < self._clock_s() - work.timeout_s
+
+    def stop(self, work: Work, reason: StopReason) -> None:
+        """Ask what has begun to stop. A coroutine is cancelled; code in a thread may look whether it was asked to."""
+        work.ask_to_stop(reason)
+        if work.handler.executor == "async":
+            self._coroutines.stop(work)
+
+    def close(self) -> None:
+        """End what can be ended; nobody waits for anything any more."""
+        self._coroutines.close()
 
     def take(self) -> Work:
         """Begin what has waited longest; waits for it."""
@@ -84,15 +111,29 @@ class Slots:
 
     def run(self, work: Work) -> None:
         """Run what was begun, in the thread that calls."""
-        work.outcome = run_sync(work.handler, work.payload, max_result_bytes=self.max_value)
+        become(work.current)
+        work.end(run_sync(work.handler, work.payload, max_result_bytes=self.max_value))
+        self._end(work)
+
+    def serve(self) -> None:
+        """Run one after the other, for ever."""
+        self._places.get()
+        while True:
+            work = self.take()
+            if work.handler.executor == "async":
+                self._coroutines.start(work, max_value=self.max_value)
+                self._places.get()
+            else:
+                self.run(work)
+
+    def _end_coroutine(self, work: Work) -> None:
+        self._end(work)
+        self._places.put(None)
+
+    def _end(self, work: Work) -> None:
         work.took_s = self._clock_s() - work.begun_s
         self._done.append(work)
         # One wake-up serves all that finish before it is answered.
         if not self._is_told:
             self._is_told = True
             self._on_done()
-
-    def serve(self) -> None:
-        """Run one after the other, for ever."""
-        while True:
-            self.run(self.take())

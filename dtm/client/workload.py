@@ -10,10 +10,12 @@ from collections.abc import Iterable
 import structlog
 from anyio import Event
 
-from dtm.client.handlers import Handlers, Success
+from dtm.client.handlers import Handlers
 from dtm.client.prefetch import Prefetch
-from dtm.client.slots import Slots, Work
-from dtm.protocol.messages import Capacity, ClientMessage, Failure, Release, Result, ResultResponse, Task
+from dtm.client.reports import report
+from dtm.client.slots import Slots
+from dtm.client.work import Work
+from dtm.protocol.messages import Capacity, ClientMessage, Release, Result, ResultResponse, Task
 
 log = structlog.get_logger()
 
@@ -73,7 +75,10 @@ class Workload:
         handler = self._handlers.get(task.kind)
         if handler is None or self._is_closed:
             return [self._return(task.task_id, task.assignment)]
-        work = Work(task.task_id, task.assignment, handler, bytes(task.payload))
+        attempt = task.retry_count + 1
+        work = Work(
+            task.task_id, task.assignment, handler, bytes(task.payload), attempt=attempt, timeout_s=task.timeout
+        )
         self._held.add(work.assignment)
         self._slots.put(work)
         return []
@@ -83,10 +88,9 @@ class Workload:
         finished = self._slots.harvest()
         if not finished:
             return []
-        results = [_result(work) for work in finished]
-        self._results.update((result.assignment, result) for result in results)
+        reports = [self._keep(report(work)) for work in finished]
         self._prefetch.ran(len(finished), sum(work.took_s for work in finished))
-        return [*self._resize(), *results]
+        return [*self._resize(), *reports]
 
     def relieve(self) -> list[ClientMessage]:
         """Give back what waits behind tasks that take long; another worker may be idle."""
@@ -119,11 +123,17 @@ class Workload:
         gone = set(assignments)
         for assignment in gone:
             self._returned.pop(assignment, None)
-        for work in self._slots.withdraw():
-            if work.assignment in gone:
-                self._drop(work.assignment)
-            else:
-                self._slots.put(work)
+        for work in self._slots.pick(gone):
+            self._drop(work.assignment)
+
+    def _keep(self, message: Result | Release) -> Result | Release:
+        """Keep what must be heard until it is."""
+        if isinstance(message, Result):
+            self._results[message.assignment] = message
+        else:
+            self._drop(message.assignment)
+            self._returned[message.assignment] = message
+        return message
 
     def _resize(self) -> list[ClientMessage]:
         wanted = self._concurrency + self._prefetch.ahead(self._concurrency)
@@ -135,21 +145,11 @@ class Workload:
 
     def _return(self, task_id: int, assignment: int) -> Release:
         # A connection may break on the way: the server would wait for ever for a task that is not here.
-        self._drop(assignment)
-        release = self._returned[assignment] = Release(task_id, assignment)
+        release = Release(task_id, assignment)
+        self._keep(release)
         return release
 
     def _drop(self, assignment: int) -> None:
         self._held.discard(assignment)
         if not self._held:
             self._emptied.set()
-
-
-def _result(work: Work) -> Result:
-    outcome = work.outcome
-    if isinstance(outcome, Success):
-        return Result(task_id=work.task_id, assignment=work.assignment, ok=True, value=outcome.value)
-    assert outcome is not None
-    log.info("task.failed", task=work.task_id, kind=work.handler.kind, error=f"{outcome.type}: {outcome.message}")
-    error = Failure(outcome.type, outcome.message, outcome.traceback)
-    return Result(task_id=work.task_id, assignment=work.assignment, ok=False, error=error, retry=outcome.retry)

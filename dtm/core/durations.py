@@ -6,6 +6,7 @@ Knows no clock and no command line: only text and seconds.
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 from math import isfinite
 
@@ -44,6 +45,20 @@ def parse_duration(text: str) -> float:
     if seconds > MOST_S:
         raise ValueError(f"{_WANTED} of at most {format_duration(MOST_S)}, found {_excerpt(stripped)}")
     return float(seconds)
+
+
+def seconds_of(duration: str | float | timedelta) -> float:
+    """Give the seconds of a `duration` as a program writes it: `"1m"`, a number of seconds, or a timedelta.
+
+    Raises:
+        ValueError: it is no duration from 0 to `MOST_S`.
+    """
+    if isinstance(duration, str):
+        return parse_duration(duration)
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    if not 0 <= seconds <= MOST_S:
+        raise ValueError(f"wanted a duration from 0 to {format_duration(MOST_S)}, found {duration!r}")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from dtm.cli.logs import LOG_LEVELS, LogLevel, _formatter, configure_logging
+from dtm.client.current import CurrentTask, running
 
 log = structlog.get_logger()
 
@@ -114,6 +115,25 @@ def test_libraries_are_heard_from_warnings_up(
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == shown
     assert all(line["logger"] == "library.part" and "timestamp" in line for line in lines)
+
+
+def test_what_is_logged_in_a_task_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever writes the line; and from the same level up as what dtm writes."""
+    configure_logging("json", "info")
+    with running(CurrentTask(7, "Resize", 1)):
+        log.info("resizing", width=3)
+        log.info("about another", task=8)
+        logging.getLogger("users.own").info("resized %d", 3)
+        logging.getLogger("users.own").debug("chatter")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("old", stacklevel=1)
+    log.info("idle")
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line.get("task") for line in lines] == [7, 8, 7, 7, None]
+    assert [line.get("kind") for line in lines] == ["Resize", "Resize", "Resize", "Resize", None]
+    assert [line["event"] for line in lines[:3]] == ["resizing", "about another", "resized 3"]
 
 
 def test_python_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:

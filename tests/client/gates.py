@@ -1,11 +1,13 @@
-"""A task that takes as long as a test wants."""
+"""A task that takes as long as a test wants, and what waits for tasks to have run."""
 
 from __future__ import annotations
 
 import threading
 
 from dtm.client.handlers import Handler
-from tests.waiting import LONG_S
+from dtm.client.slots import Slots
+from dtm.client.work import Work
+from tests.waiting import LONG_S, in_the_end
 
 
 class Gate:
@@ -26,3 +28,14 @@ class Gate:
             self.waiting += 1
         assert self._open.wait(LONG_S)
         return payload
+
+
+def harvested(slots: Slots, count: int) -> list[Work]:
+    """Wait until so many have run, and give them."""
+    found: list[Work] = []
+
+    def look() -> list[Work] | None:
+        found.extend(slots.harvest())
+        return found if len(found) >= count else None
+
+    return in_the_end(look)

@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from dtm.client.failures import MOST_MESSAGE_CHARACTERS, MOST_TRACEBACK_BYTES, M
 from dtm.client.handlers import (
     Handler,
     Outcome,
-    Reject,
+    Returned,
     Success,
     UnknownKind,
     find,
@@ -27,7 +28,8 @@ from dtm.client.handlers import (
     run_sync,
     select,
 )
-from dtm.protocol.values import MAX_DEPTH
+from dtm.client.verdicts import Reject, Retry, Snooze
+from dtm.protocol.values import MAX_DEPTH, BadValue
 
 LIMIT = 1_000
 
@@ -416,3 +418,61 @@ def test_a_coroutine_run_in_a_thread_by_mistake_is_rejected() -> None:
 def test_a_cancelled_error_of_a_thread_is_a_failure() -> None:
     """A thread cannot be cancelled; an event loop that a handler ran for itself can leak such an error."""
     assert failure_of(run_here(raising(asyncio.CancelledError()))).type == "CancelledError"
+
+
+# Where it runs, and what it says of its task.
+
+
+def test_a_coroutine_function_runs_in_the_event_loop_and_any_other_in_a_thread() -> None:
+    """Unless it is to run in a process."""
+    assert (ECHO.executor, awaiting(ECHO).executor) == ("thread", "async")
+    assert Handler("Echo", echo, executor="process", source="m:a").executor == "process"
+
+
+@pytest.mark.parametrize(
+    ("executor", "complaint"),
+    [("async", "a coroutine function"), ("process", "the source"), ("fork", "one of thread, async, process")],
+)
+def test_a_function_must_fit_its_executor(executor: Any, complaint: str) -> None:
+    """Said where the handler is made."""
+    with pytest.raises(ValueError, match=f"Echo: wanted {complaint}"):
+        Handler("Echo", echo, executor=executor)
+
+
+@pytest.mark.parametrize(
+    ("after", "after_s"), [(None, None), ("1m", 60.0), (0.5, 0.5), (timedelta(hours=1), 3_600.0), (0, 0.0)]
+)
+def test_a_handler_says_when_to_try_again(after: Any, after_s: float | None) -> None:
+    """It spends a retry as any failure does."""
+    failed = failure_of(run_here(raising(Retry(after, "come later"))))
+
+    assert (failed.type, failed.message, failed.retry, failed.after_s) == ("Retry", "come later", True, after_s)
+    assert "another try" in failure_of(run_here(raising(Retry()))).message
+
+
+@pytest.mark.parametrize(("delay", "delay_s"), [("10m", 600.0), (3, 3.0), (timedelta(minutes=1), 60.0)])
+def test_a_handler_puts_its_task_off(delay: Any, delay_s: float) -> None:
+    """It goes back, and nobody is to blame."""
+    assert run_here(raising(Snooze(delay))) == Returned(delay_s)
+    assert run_awaited(raising(Snooze(delay))) == Returned(delay_s)
+
+
+def test_a_slip_in_a_duration_fails_the_task() -> None:
+    """With the words that say how durations are written."""
+
+    def fail(_: object) -> None:
+        raise Retry("1 minute")
+
+    failed = failure_of(run_here(Handler("Fail", fail)))
+    assert (failed.type, failed.retry) == ("ValueError", True)
+    assert "wanted a duration such as" in failed.message
+
+
+def test_a_failure_names_what_it_is_a_kind_of() -> None:
+    """For the retry policy: the nearest first, without what every exception is."""
+
+    class Odd(BadValue, KeyError):
+        pass
+
+    assert failure_of(run_here(raising(Odd()))).bases == ("BadValue", "ValueError", "KeyError", "LookupError")
+    assert failure_of(run_here(raising(Exception()))).bases == ()

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from dtm.client.handlers import Handler, Success
-from dtm.client.slots import Slots, Work, threads
-from tests.client.gates import Gate
+from dtm.client.slots import threads
+from dtm.client.work import Work
+from tests.client.gates import Gate, harvested
 from tests.waiting import LONG_S, in_the_end
 
 
@@ -39,17 +40,6 @@ ECHO = Handler("Echo", lambda payload: payload)
 def work(number: int, handler: Handler = ECHO) -> Work:
     """Make a task."""
     return Work(10 * number, number, handler, str(number).encode())
-
-
-def harvested(slots: Slots, count: int) -> list[Work]:
-    """Wait until so many have run, and give them."""
-    found: list[Work] = []
-
-    def look() -> list[Work] | None:
-        found.extend(slots.harvest())
-        return found if len(found) >= count else None
-
-    return in_the_end(look)
 
 
 def test_tasks_run_and_come_back_with_outcome_and_duration() -> None:

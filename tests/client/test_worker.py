@@ -17,7 +17,8 @@ from structlog.typing import EventDict
 
 from dtm.client.handlers import Handler, registry
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
-from dtm.client.slots import Work, threads
+from dtm.client.slots import threads
+from dtm.client.work import Work
 from dtm.client.worker import Worker, WorkerSettings
 from tests.client.gates import Gate
 from tests.client.scripted import Scripted, admission, free_port, listening, task, verdict, welcome

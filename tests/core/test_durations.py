@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtm.core.durations import MOST_S, format_duration, parse_duration
+from dtm.core.durations import MOST_S, format_duration, parse_duration, seconds_of
 
 READ = {
     "0": 0.0,
@@ -145,3 +147,20 @@ def test_any_text_gives_seconds_in_range_or_a_value_error(text: str) -> None:
         return
 
     assert 0 <= seconds <= MOST_S
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [("1h30m", 5_400.0), (0, 0.0), (2.5, 2.5), (timedelta(milliseconds=1), 0.001), (MOST_S, MOST_S)],
+)
+def test_a_program_writes_text_numbers_or_timedeltas(duration: str | float | timedelta, seconds: float) -> None:
+    """All three mean seconds."""
+    assert seconds_of(duration) == seconds
+
+
+@pytest.mark.parametrize("duration", [-0.001, MOST_S + 1, math.nan, math.inf, timedelta(seconds=-1), "soon"])
+def test_what_is_no_duration_is_refused(duration: str | float | timedelta) -> None:
+    """With what was found."""
+    with pytest.raises(ValueError, match="wanted a duration") as refusal:
+        seconds_of(duration)
+    assert f"found {duration!r}" in str(refusal.value)

@@ -12,9 +12,11 @@ from anyio import Event, sleep
 from anyio.abc import ByteStream
 from msgspec import Struct
 
-from dtm.client.handlers import Handler, Handlers, Reject, registry
+from dtm.client.handlers import Handler, Handlers, registry
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
-from dtm.client.slots import Slots, Work
+from dtm.client.slots import Slots
+from dtm.client.verdicts import Reject
+from dtm.client.work import Work
 from dtm.client.worker import Worker, WorkerSettings
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Network
