@@ -19,8 +19,8 @@ from bench.texts import KIND, SHORT
 from bench.wire import Wire
 from bench.workers import running_workers
 from dtm.cli.loop import run
-from dtm.cli.values import Address, parse_address
 from dtm.client.producer import Producer
+from dtm.core.addresses import Address, parse_address
 from dtm.protocol.messages import Register, RegisterResponse, Result, ResultResponse, Submit, SubmitResponse, Task
 
 MOST_TASKS = 500

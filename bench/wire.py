@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from bench.process import Failed
-from dtm.cli.values import parse_address
+from dtm.core.addresses import parse_address
 from dtm.protocol.codec import decode_from_server, encode
 from dtm.protocol.framing import LineBuffer
 from dtm.protocol.messages import ClientMessage, Message, ServerMessage

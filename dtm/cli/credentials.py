@@ -6,17 +6,15 @@ environment, others can read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from msgspec import Struct, structs
+from msgspec import structs
 
 from dtm.cli.setting import setting
-from dtm.security.credentials import Credentials
-from dtm.security.tls import client_tls
-from dtm.security.tokens import read_token
+from dtm.security.files import CredentialFiles
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
 
@@ -28,37 +26,6 @@ _OPTIONS = (
     setting("--tls-cert", metavar="FILE", type=_FILE, help="This client's certificate, if the server wants one (PEM)."),
     setting("--tls-key", metavar="FILE", type=_FILE, help="The key of that certificate (PEM)."),
 )
-
-
-class CredentialFiles(Struct, frozen=True, kw_only=True):
-    """What the command line says of credentials."""
-
-    token_file: Path | None = None
-    tls: bool = False
-    tls_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-
-    def read(self) -> Credentials:
-        """Read the files; naming one for TLS asks for TLS.
-
-        Raises:
-            Misconfigured: one of them cannot be used.
-        """
-        speaks_tls = self.tls or (self.tls_ca, self.tls_cert, self.tls_key) != (None, None, None)
-        return Credentials(
-            None if self.token_file is None else read_token(self.token_file),
-            client_tls(self.tls_ca, self.tls_cert, self.tls_key) if speaks_tls else None,
-        )
-
-    def words(self) -> Iterator[str]:
-        """Give the command line that says the same: paths, never what the files hold."""
-        for name, value in structs.asdict(self).items():
-            flag = f"--{name.replace('_', '-')}"
-            if value is True:
-                yield flag
-            elif value:
-                yield from (flag, str(value))
 
 
 def credential_options(command: _Decorated) -> _Decorated:

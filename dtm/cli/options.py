@@ -6,11 +6,13 @@ Knows no command, and imports nothing that logs: that is slow, and dtm-admin has
 from __future__ import annotations
 
 from dtm.cli.config import config_option
-from dtm.cli.credentials import CredentialFiles, credential_options, take_files
+from dtm.cli.credentials import credential_options, take_files
 from dtm.cli.groups import DefaultGroup
 from dtm.cli.program import EXIT_USAGE, run_cli, version_option
 from dtm.cli.setting import SectionedCommand, Setting, setting
-from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, SIZE, Address
+from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, SIZE
+from dtm.core.addresses import Address
+from dtm.security.files import CredentialFiles
 
 __all__ = [
     "ADDRESS",

@@ -17,7 +17,7 @@ import structlog
 from anyio import Event
 from msgspec import Struct
 
-from dtm.cli.credentials import CredentialFiles, credential_options, take_files
+from dtm.cli.credentials import credential_options, take_files
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
 from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option, setting
@@ -32,6 +32,7 @@ from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
 from dtm.core.durations import format_duration
 from dtm.security.credentials import Credentials
+from dtm.security.files import CredentialFiles
 
 log = structlog.get_logger()
 

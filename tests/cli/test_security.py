@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
-from dtm.cli.credentials import CredentialFiles
 from dtm.cli.program import run_cli
 from dtm.cli.server import EXIT_CODES, server
 from dtm.security.exposure import Exposed
+from dtm.security.files import CredentialFiles
 from dtm.server.protection import refuse_exposure
 from dtm.server.settings import Settings
 from tests.certificates import Authority

@@ -15,10 +15,9 @@ from dtm.cli.values import (
     DURATION,
     DURATION_RANGE,
     SIZE,
-    Address,
-    parse_address,
     parse_duration_range,
 )
+from dtm.core.addresses import Address, parse_address
 
 ADDRESSES = {
     "127.0.0.1:12345": Address("127.0.0.1", 12345),
