@@ -1,1 +1,57 @@
-"""dtm, a durable task manager: one server, one SQLite file, any number of clients."""
+"""Durable task manager: one server, one SQLite file, any number of clients.
+
+What programs that have tasks need is here: `import dtm`. It is imported when it is first named, so that the server's
+programs do not pay for it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtm.core.errors import DtmError as DtmError
+    from dtm.tasks.app import App as App
+    from dtm.tasks.backoff import Constant as Constant
+    from dtm.tasks.backoff import Exponential as Exponential
+    from dtm.tasks.backoff import Linear as Linear
+    from dtm.tasks.errors import BadArguments as BadArguments
+    from dtm.tasks.errors import BadTask as BadTask
+    from dtm.tasks.errors import NotFound as NotFound
+    from dtm.tasks.errors import NotOpen as NotOpen
+    from dtm.tasks.errors import TaskCancelled as TaskCancelled
+    from dtm.tasks.errors import TaskEnded as TaskEnded
+    from dtm.tasks.errors import TaskExpired as TaskExpired
+    from dtm.tasks.errors import TaskFailed as TaskFailed
+    from dtm.tasks.errors import UnexpectedResult as UnexpectedResult
+    from dtm.tasks.task import Task as Task
+
+_HOMES = {
+    "App": "dtm.tasks.app",
+    "BadArguments": "dtm.tasks.errors",
+    "BadTask": "dtm.tasks.errors",
+    "Constant": "dtm.tasks.backoff",
+    "DtmError": "dtm.core.errors",
+    "Exponential": "dtm.tasks.backoff",
+    "Linear": "dtm.tasks.backoff",
+    "NotFound": "dtm.tasks.errors",
+    "NotOpen": "dtm.tasks.errors",
+    "Task": "dtm.tasks.task",
+    "TaskCancelled": "dtm.tasks.errors",
+    "TaskEnded": "dtm.tasks.errors",
+    "TaskExpired": "dtm.tasks.errors",
+    "TaskFailed": "dtm.tasks.errors",
+    "UnexpectedResult": "dtm.tasks.errors",
+}
+"""Where each public name stands."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

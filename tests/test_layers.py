@@ -19,23 +19,24 @@ PRODUCT = {"dtm": "dtm", "admin": "dtm_admin", "migrations": "dtm_migrations"}
 # Not the product: may use all of it, but only by the installed names.
 ONLOOKERS = ("tests", "bench", "examples")
 
-# Room: the rooms that it may use besides itself. The bare `dtm` holds the version and nothing else.
+# Room: the rooms that it may use besides itself. The bare `dtm` names what programs with tasks need.
 ARROWS = {
-    "dtm": set[str](),
+    "dtm": {"dtm.core", "dtm.client", "dtm.tasks"},
     "dtm.core": {"dtm"},
     "dtm.protocol": {"dtm", "dtm.core"},
     "dtm.security": {"dtm", "dtm.core", "dtm.protocol"},
     "dtm.storage": {"dtm", "dtm.core", "dtm_migrations"},
     "dtm.server": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.storage"},
     "dtm.client": {"dtm", "dtm.core", "dtm.protocol", "dtm.security"},
-    "dtm.cli": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.server", "dtm.client"},
+    "dtm.tasks": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.client"},
+    "dtm.cli": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.server", "dtm.client", "dtm.tasks"},
     "dtm_admin": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.storage"},
     "dtm_migrations": set[str](),
 }
 # A room and a single module that it may use although no arrow leads to that module's room.
 DOORS = {("dtm_admin", "dtm.cli.options"), ("dtm_admin", "dtm.cli.start")}
 
-LOGS = {"dtm.server", "dtm.client", "dtm.cli"}
+LOGS = {"dtm.server", "dtm.client", "dtm.tasks", "dtm.cli"}
 AWAITS = LOGS | {"dtm_admin"}
 KNOWS_SQL = {"dtm.storage", "dtm_migrations"}
 IMPURE = ARROWS.keys() - {"dtm", "dtm.core", "dtm.protocol", "dtm.security"}

@@ -5,6 +5,7 @@ Knows no messages.
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import accumulate
 
@@ -71,3 +72,26 @@ def is_too_deep(data: bytes) -> bool:
         return False
     brackets = _TEXTS.sub(b"", data).translate(_STEPS, _NO_BRACKETS)
     return max(accumulate(memoryview(brackets).cast("b")), default=0) > MAX_DEPTH
+
+
+def encoded(value: object) -> bytes:
+    """Write a Python value as strict JSON that a message may carry.
+
+    Raises:
+        BadValue: it cannot be; NaN and the infinities, which JSON does not have, neither.
+    """
+    try:
+        data = msgspec.json.encode(value)
+        checked(data)
+        if b"null" in data:
+            # msgspec writes them as null in silence.
+            json.dumps(msgspec.to_builtins(value, enc_hook=_nothing), allow_nan=False)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, BadValue):
+            raise
+        raise BadValue(f"is no JSON ({error})") from error
+    return data
+
+
+def _nothing(_: object) -> None:
+    """Stand for a `Raw`, which has been checked and is no Python number."""

@@ -1,0 +1,1 @@
+"""The task API: functions that are tasks, where they are submitted, and what comes of them."""

@@ -1,0 +1,115 @@
+"""The app: a user's tasks by their kinds, and the server that they are submitted to."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+from dtm.client.handlers import Handlers
+from dtm.core.addresses import parse_address
+from dtm.tasks.errors import BadTask
+from dtm.tasks.options import TaskOptions, checked
+from dtm.tasks.server import Server
+from dtm.tasks.task import CoroutineTask, FunctionTask, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Decorator(Protocol):
+    """What `@app.task(…)` decorates with."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a coroutine function is a function too
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> CoroutineTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> FunctionTask[P, R]: ...
+
+
+class App:
+    """A set of tasks, and the server that knows them.
+
+    The server is `server` ("host:port"), else the variable `DTM_SERVER`, else 127.0.0.1:12345; the credentials are
+    those named here, else those that `DTM_TOKEN_FILE`, `DTM_TLS`, `DTM_TLS_CA`, `DTM_TLS_CERT` and `DTM_TLS_KEY`
+    name, as for dtm-client. Nothing is read or connected before the app is used.
+
+    Raises:
+        ValueError: `server` is no address.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        token_file: str | PathLike[str] | None = None,
+        tls: bool | None = None,
+        tls_ca: str | PathLike[str] | None = None,
+        tls_cert: str | PathLike[str] | None = None,
+        tls_key: str | PathLike[str] | None = None,
+    ) -> None:
+        if server is not None:
+            parse_address(server)
+        self.server = Server(
+            address=server,
+            token_file=_path(token_file),
+            tls=tls,
+            tls_ca=_path(tls_ca),
+            tls_cert=_path(tls_cert),
+            tls_key=_path(tls_key),
+        )
+        self._tasks: dict[str, Task[Any, Any]] = {}
+
+    @property
+    def tasks(self) -> Mapping[str, Task[Any, Any]]:
+        """The tasks by their kinds."""
+        return MappingProxyType(self._tasks)
+
+    @property
+    def handlers(self) -> Handlers:
+        """What a worker needs to run them."""
+        return {kind: task.handler for kind, task in self._tasks.items()}
+
+    @overload
+    def task(  # type: ignore[overload-overlap]  # a coroutine function is a function too
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> CoroutineTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> FunctionTask[P, R]: ...
+    @overload
+    def task(self, /, **options: Unpack[TaskOptions]) -> Decorator: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
+        """Make a function a task: `@app.task`, or `@app.task(max_retries=5, timeout="30s")`; see `TaskOptions`.
+
+        Raises:
+            BadTask: the function, or an option, cannot be one of a task; or another function has the kind.
+        """
+        settings = checked(options, of=TaskOptions)
+
+        def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
+            task_class = CoroutineTask if inspect.iscoroutinefunction(function) else FunctionTask
+            return self._add(task_class(self, function, settings))
+
+        return decorate if function is None else decorate(function)
+
+    def _add(self, task: Task[Any, Any]) -> Task[Any, Any]:
+        other = self._tasks.get(task.kind)
+        if other is not None and _place(other) != _place(task):
+            raise BadTask(
+                f"wanted one function for each kind, found two for {task.kind!r}: {_place(other)} and {_place(task)};"
+                ' give one of them another kind="…"'
+            )
+        self._tasks[task.kind] = task
+        return task
+
+
+def _place(task: Task[Any, Any]) -> str:
+    return f"{task.function.__module__}.{task.function.__qualname__}"
+
+
+def _path(path: str | PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path)
