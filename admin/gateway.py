@@ -36,7 +36,7 @@ CarryOut = Callable[[Command], Resolved]
 
 # No command adds a task or fails an attempt, and no client gets one: nothing here is ever asked for. The values
 # are those of a server, should that change.
-_UNUSED_POLICY = Policy(max_retries=3, retry_delay=lambda _: 0)
+_UNUSED_POLICY = Policy(max_retries=3, retry_delay=lambda _, __: 0)
 
 
 def reading_file(path: Path) -> closing[Reader]:

@@ -18,6 +18,8 @@ class State(StrEnum):
     ASSIGNED = "assigned"
     COMPLETED = "completed"
     DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
     CLEARED = "cleared"
 
 
@@ -31,6 +33,9 @@ class Event(StrEnum):
     RETRY_NOW = "retry now"
     GIVE_UP = "give up"
     RELEASE = "release"
+    SNOOZE = "snooze"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
     REPROCESS = "reprocess"
     CLEAR = "clear"
 
@@ -43,11 +48,17 @@ NEXT = {
     (State.ASSIGNED, Event.RETRY_NOW): State.PENDING,
     (State.ASSIGNED, Event.GIVE_UP): State.DEAD,
     (State.ASSIGNED, Event.RELEASE): State.PENDING,
+    (State.ASSIGNED, Event.SNOOZE): State.SCHEDULED,
+    (State.SCHEDULED, Event.CANCEL): State.CANCELLED,
+    (State.PENDING, Event.CANCEL): State.CANCELLED,
+    (State.ASSIGNED, Event.CANCEL): State.CANCELLED,
+    (State.SCHEDULED, Event.EXPIRE): State.EXPIRED,
+    (State.PENDING, Event.EXPIRE): State.EXPIRED,
     (State.DEAD, Event.REPROCESS): State.PENDING,
     (State.DEAD, Event.CLEAR): State.CLEARED,
 }
 
-ENDED = frozenset({State.COMPLETED, State.DEAD})
+ENDED = frozenset({State.COMPLETED, State.DEAD, State.CANCELLED, State.EXPIRED})
 
 
 class IllegalEvent(DtmError):

@@ -6,6 +6,7 @@ import random
 
 from dtm.core.backoff import Backoff
 from dtm.core.balance import Balance, LeastLoaded, Random, RoundRobin
+from dtm.core.retry import RetryPolicy
 from dtm.server.settings import Settings
 from dtm.storage.transaction import Policy
 
@@ -13,7 +14,11 @@ from dtm.storage.transaction import Policy
 def policy_of(settings: Settings, chance: random.Random) -> Policy:
     """Give the rules of retries."""
     backoff = Backoff(*settings.retry_backoff_s)
-    return Policy(settings.max_retries, lambda failures: int(backoff.delay_s(failures, chance.random()) * 1_000_000))
+
+    def retry_delay(failures: int, policy: RetryPolicy) -> int:
+        return int(policy.delay_s(failures, chance.random(), server=backoff) * 1_000_000)
+
+    return Policy(settings.max_retries, retry_delay)
 
 
 def balance_of(settings: Settings, chance: random.Random) -> Balance:

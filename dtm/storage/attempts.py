@@ -15,8 +15,9 @@ from sqlalchemy import BindParameter, Subquery, Update, bindparam, insert, selec
 
 from dtm.core import auditline, retry
 from dtm.core.lifecycle import Event, State, next_state
+from dtm.core.retry import AS_THE_SERVER, RetryPolicy
 from dtm.storage.batch import Failed, Failure, Released, Success
-from dtm.storage.receipt import Ended, Retried
+from dtm.storage.receipt import Ended, Retried, Snoozed
 from dtm.storage.schema import assignments, clients, dead_letters, is_in, tasks
 from dtm.storage.sql import among, given, given_one
 from dtm.storage.transaction import Transaction
@@ -31,6 +32,28 @@ class Attempt(Struct, frozen=True, gc=False):
     kind: str
     retry_count: int
     max_retries: int
+    retry: str | None = None
+    cancel_requested_at: int | None = None
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """The task's own retry policy, or the server's."""
+        return AS_THE_SERVER if self.retry is None else _POLICY.decode(self.retry)
+
+
+_POLICY = msgspec.json.Decoder(RetryPolicy)
+
+ATTEMPT = (
+    assignments.c.id,
+    assignments.c.task_id,
+    assignments.c.client_id,
+    tasks.c.kind,
+    tasks.c.retry_count,
+    tasks.c.max_retries,
+    tasks.c.retry,
+    tasks.c.cancel_requested_at,
+)
+"""What an `Attempt` holds, in its order."""
 
 
 class Died(Struct, frozen=True):
@@ -39,7 +62,14 @@ class Died(Struct, frozen=True):
     failure: Failure
 
 
-Outcome = Success | Failed | Released | Died
+class TimedOut(Struct, frozen=True):
+    """The attempt took longer than it may."""
+
+    failure: Failure
+
+
+Lost = Failed | Died | TimedOut
+Outcome = Success | Released | Lost
 
 
 class Ending(Struct, frozen=True):
@@ -68,7 +98,7 @@ def _fenced_update(its: Subquery, **changes: Any) -> Update:
             tasks.c.assignment_id == its.c.assignment_id,
             is_in(State.ASSIGNED),
         )
-        .values(assignment_id=None, **changes)
+        .values(assignment_id=None, deadline_at=None, **changes)
     )
 
 
@@ -77,9 +107,13 @@ _COMPLETE, _COMPLETE_ONE = (
     _fenced_update(its, state=State.COMPLETED, result=its.c.value, finished_at=_NOW, error=None)
     for its in (_GIVEN, _GIVEN_ONE)
 )
-_RELEASE = _fenced_update(_GIVEN, state=State.PENDING)
-_RETRY_LATER = _fenced_update(_GIVEN, state=State.SCHEDULED, run_at=_GIVEN.c.run_at, last_retry_at=_NOW, **_ONE_MORE)
-_RETRY_NOW = _fenced_update(_GIVEN, state=State.PENDING, last_retry_at=_NOW, **_ONE_MORE)
+# The next attempt starts anew: what the last one said of its progress is not its.
+_RELEASE = _fenced_update(_GIVEN, state=State.PENDING, progress=None)
+_SNOOZE = _fenced_update(_GIVEN, state=State.SCHEDULED, run_at=_GIVEN.c.run_at, progress=None)
+_AGAIN = {"last_retry_at": _NOW, "progress": None, **_ONE_MORE}
+_RETRY_LATER = _fenced_update(_GIVEN, state=State.SCHEDULED, run_at=_GIVEN.c.run_at, **_AGAIN)
+_RETRY_NOW = _fenced_update(_GIVEN, state=State.PENDING, **_AGAIN)
+_CANCEL = _fenced_update(_GIVEN, state=State.CANCELLED, finished_at=_NOW)
 _GIVE_UP = _fenced_update(_GIVEN, state=State.DEAD, finished_at=_NOW, **_ONE_MORE)
 
 _FINISHED = given("id", "outcome", "error")
@@ -114,12 +148,24 @@ def _event(attempt: Attempt, outcome: Outcome) -> Event:
     match outcome:
         case Success():
             return Event.SUCCEED
+        case _ if attempt.cancel_requested_at is not None:
+            return Event.CANCEL
         case Released():
-            return Event.RELEASE
-        case Failed(may_retry=may_retry):
+            return Event.SNOOZE if outcome.delay else Event.RELEASE
+        case Failed() | TimedOut():
+            may_retry = _may_retry(attempt, outcome)
             return retry.after_failure(attempt.retry_count, attempt.max_retries, may_retry=may_retry)
         case Died():
             return retry.after_death(attempt.retry_count, attempt.max_retries)
+
+
+def _may_retry(attempt: Attempt, outcome: Failed | TimedOut) -> bool:
+    if isinstance(outcome, TimedOut):
+        return attempt.policy.tries_again([outcome.failure.type])
+    if outcome.after is not None or not outcome.may_retry:
+        # The worker knows better than any policy.
+        return outcome.may_retry
+    return attempt.policy.tries_again([outcome.failure.type, *outcome.bases])
 
 
 _ENDED_AS: dict[type[Outcome], str] = {
@@ -127,11 +173,15 @@ _ENDED_AS: dict[type[Outcome], str] = {
     Failed: "failed",
     Released: "released",
     Died: "died",
+    TimedOut: "timed out",
 }
 
 
 def _finish_row(ending: Ending) -> tuple[int | str | None, ...]:
-    return (ending.attempt.assignment_id, _ENDED_AS[type(ending.outcome)], _failure_text(ending.outcome))
+    ended_as = _ENDED_AS[type(ending.outcome)]
+    if ending.event is Event.CANCEL and ended_as == "failed":
+        ended_as = "cancelled"
+    return (ending.attempt.assignment_id, ended_as, _failure_text(ending.outcome))
 
 
 def _complete(tx: Transaction, endings: list[Ending]) -> None:
@@ -150,15 +200,39 @@ def _release(tx: Transaction, endings: list[Ending]) -> None:
     tx.books.happened("released", len(endings))
 
 
+def _snooze(tx: Transaction, endings: list[Ending]) -> None:
+    rows = []
+    for ending in endings:
+        assert isinstance(ending.outcome, Released)
+        attempt, run_at = ending.attempt, tx.now + (ending.outcome.delay or 0)
+        tx.schedule(run_at)
+        rows.append((attempt.task_id, attempt.assignment_id, None, run_at))
+        tx.receipt.snoozed.append(Snoozed(attempt.task_id, attempt.retry_count, run_at))
+    tx.change(_SNOOZE, rows)
+    tx.books.happened("snoozed", len(rows))
+
+
+def _cancel(tx: Transaction, endings: list[Ending]) -> None:
+    tx.change(_CANCEL, [(ending.attempt.task_id, ending.attempt.assignment_id) for ending in endings])
+    tx.receipt.ended.extend(Ended(ending.attempt.task_id, ending.attempt.kind, State.CANCELLED) for ending in endings)
+    tx.books.happened("cancelled", len(endings))
+
+
 def _retry_later(tx: Transaction, endings: list[Ending]) -> None:
     rows = []
     for ending in endings:
-        run_at = tx.now + tx.policy.retry_delay(ending.attempt.retry_count + 1)
+        run_at = tx.now + _wait(tx, ending)
         tx.schedule(run_at)
         rows.append((*_failed_row(ending), run_at))
         tx.receipt.retried.append(_retried(ending, run_at))
     tx.change(_RETRY_LATER, rows)
     tx.books.happened("retried", len(rows))
+
+
+def _wait(tx: Transaction, ending: Ending) -> int:
+    if isinstance(ending.outcome, Failed) and ending.outcome.after is not None:
+        return ending.outcome.after
+    return tx.policy.retry_delay(ending.attempt.retry_count + 1, ending.attempt.policy)
 
 
 def _retry_now(tx: Transaction, endings: list[Ending]) -> None:
@@ -191,6 +265,8 @@ def _give_up(tx: Transaction, endings: list[Ending]) -> None:
 _STEPS = {
     Event.SUCCEED: _complete,
     Event.RELEASE: _release,
+    Event.SNOOZE: _snooze,
+    Event.CANCEL: _cancel,
     Event.RETRY_LATER: _retry_later,
     Event.RETRY_NOW: _retry_now,
     Event.GIVE_UP: _give_up,
@@ -207,10 +283,12 @@ def _letter_row(ending: Ending) -> tuple[int | str | None, ...]:
 
 def _reason(ending: Ending) -> str:
     match ending.outcome:
-        case Failed(may_retry=False):
-            return "rejected"
         case Died():
             return "died"
+        case TimedOut():
+            return "timed out"
+        case Failed() as outcome if not _may_retry(ending.attempt, outcome):
+            return "rejected"
         case _:
             return "failed"
 
@@ -229,11 +307,11 @@ def _retried(ending: Ending, run_at: int | None) -> Retried:
 
 
 def _failure(outcome: Outcome) -> Failure:
-    assert isinstance(outcome, Failed | Died)
+    assert isinstance(outcome, Lost)
     return outcome.failure
 
 
 def _failure_text(outcome: Outcome) -> str | None:
-    if not isinstance(outcome, Failed | Died):
+    if not isinstance(outcome, Lost):
         return None
     return msgspec.json.encode(outcome.failure).decode()

@@ -6,7 +6,7 @@ Knows no wire and no SQL. Instants and durations are microseconds.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -14,7 +14,7 @@ from dtm.core.balance import Seat
 
 
 class NewTask(Struct, frozen=True, gc=False):
-    """A task as its submitter wants it; `payload` is JSON text."""
+    """A task as its submitter wants it; `payload` is JSON text, and so is `retry`, a `RetryPolicy`."""
 
     kind: str
     payload: str
@@ -24,6 +24,10 @@ class NewTask(Struct, frozen=True, gc=False):
     run_at: int | None = None
     max_retries: int | None = None
     timeout: int | None = None
+    expires: int | None = None
+    expires_at: int | None = None
+    unique: str | None = None
+    retry: str | None = None
 
 
 class Submission(Struct, frozen=True):
@@ -57,14 +61,21 @@ class Success(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """An attempt that failed, and whether another may go better."""
+    """An attempt that failed, and whether another may go better; `after` so long, if the worker knows.
+
+    `bases` are the names of what the failure's type is a kind of.
+    """
 
     failure: Failure
     may_retry: bool = True
+    after: int | None = None
+    bases: tuple[str, ...] = ()
 
 
 class Released(Struct, frozen=True):
-    """An attempt that was never begun."""
+    """An attempt that was given back, not to be given out again for `delay`."""
+
+    delay: int | None = None
 
 
 class Report(Struct, frozen=True):
@@ -74,6 +85,13 @@ class Report(Struct, frozen=True):
     task_id: int
     assignment_id: int
     outcome: Success | Failed | Released
+
+
+class Progress(Struct, frozen=True):
+    """How far a task has come, in its own words; `fraction` from 0 to 1 if that is known."""
+
+    fraction: float | None = None
+    note: str = ""
 
 
 class Registration(Struct, frozen=True):
@@ -157,14 +175,54 @@ class Clear(Struct, frozen=True):
     limit: int
 
 
+class TaskSelection(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which tasks that have not ended are meant, those already asked to stop left out. Conditions add up."""
+
+    ids: tuple[Int64, ...] | None = None
+    kind: str | None = None
+    state: Literal["scheduled", "pending", "assigned"] | None = None
+    created_before: Int64 | None = None
+    everything: bool = False
+    through: Int64 | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was asked for."""
+        return not self.everything and (self.ids, self.kind, self.state, self.created_before) == (None,) * 4
+
+
+class Cancel(Struct, frozen=True):
+    """Cancel these tasks, at most `limit` of them."""
+
+    selection: TaskSelection
+    limit: int
+
+
+Command = Reprocess | Clear | Cancel
+"""What an operator may have done."""
+
+
+class Cancellation(Struct, frozen=True):
+    """Tasks that their submitter does not need any more."""
+
+    ids: tuple[int, ...]
+
+
 class Batch(Struct):
-    """Everything that one transaction carries out, in this order."""
+    """Everything that one transaction carries out, in this order.
+
+    `progress` has pairs of assignment and task, and what was last said of each. With `spares_overdue` no attempt ends
+    for its timeout now: its client may not have had the chance to report in time.
+    """
 
     registrations: list[Registration] = []
     changes: list[Change] = []
+    progress: dict[tuple[int, int], Progress] = {}
     reports: list[Report] = []
     departures: list[Departure] = []
-    commands: list[Reprocess | Clear] = []
+    commands: list[Command] = []
+    cancellations: list[Cancellation] = []
+    spares_overdue: bool = False
     submissions: list[Submission] = []
     heartbeats: dict[int, int] = {}
     log_position: int | None = None

@@ -34,8 +34,11 @@ _NEXT_DUE = select(func.min(tasks.c.run_at)).where(is_in(State.SCHEDULED))
 
 # From the given ids to their tasks: so the rows come in that order, and a bound leaves out the last.
 _CHOSEN = given("id")
-_DETAILS = select(tasks.c.id, tasks.c.kind, tasks.c.payload, tasks.c.retry_count, tasks.c.timeout).join_from(
-    _CHOSEN, tasks, tasks.c.id == _CHOSEN.c.id
+_DETAILS = (
+    select(tasks.c.id, tasks.c.kind, tasks.c.payload, tasks.c.retry_count, tasks.c.timeout)
+    .join_from(_CHOSEN, tasks, tasks.c.id == _CHOSEN.c.id)
+    # What has expired is about to be ended, however much of it there is.
+    .where(tasks.c.expires_at.is_(None) | (tasks.c.expires_at > bindparam("now")))
 )
 _GIVEN = given("id", "task_id", "client_id")
 _INSERT = insert(assignments).from_select(
@@ -44,7 +47,8 @@ _INSERT = insert(assignments).from_select(
 _ASSIGN = (
     update(tasks)
     .where(tasks.c.id == _GIVEN.c.task_id, is_in(State.PENDING))
-    .values(state=State.ASSIGNED, assignment_id=_GIVEN.c.id)
+    # Null without a timeout.
+    .values(state=State.ASSIGNED, assignment_id=_GIVEN.c.id, deadline_at=bindparam("now") + tasks.c.timeout)
 )
 
 
@@ -135,6 +139,8 @@ def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> None:
     tx.change(_ASSIGN, numbered)
     for id, task_id, client_id in numbered:
         _, kind, payload, retry_count, timeout = details[task_id]
+        if timeout is not None:
+            tx.note_deadline(tx.now + timeout)
         tx.receipt.assigned.append(Assigned(client_id, id, task_id, kind, payload, retry_count, timeout))
     for kind, times in Counter([task.kind for task in tx.receipt.assigned]).items():
         tx.books.move(kind, State.PENDING, State.ASSIGNED, times)
@@ -144,7 +150,7 @@ def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> None:
 def _details(tx: Transaction, ids: Sequence[int]) -> dict[int, AnyRow]:
     details: dict[int, AnyRow] = {}
     size = 0
-    with closing(tx.run(_DETAILS, {"rows": rows([(id,) for id in ids])})) as found:
+    with closing(tx.run(_DETAILS, {"rows": rows([(id,) for id in ids]), "now": tx.now})) as found:
         for row in iter(found.fetchone, None):
             id, _, payload, _, _ = row
             details[id] = row

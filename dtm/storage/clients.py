@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
-from dtm.storage.attempts import Attempt, Died, Outcome, end
+from dtm.storage.attempts import ATTEMPT, Attempt, Died, Outcome, end
 from dtm.storage.batch import Change, Departure, Failure, Registration, Released, Why
-from dtm.storage.receipt import Left, Registered
+from dtm.storage.receipt import Left, Registered, Stopped
 from dtm.storage.schema import assignments, clients, tasks
 from dtm.storage.sql import among, given, values
 from dtm.storage.transaction import Transaction
@@ -41,16 +41,14 @@ _TAKE_OVER = (
     .values(client_id=_TAKEN.c.client_id)
 )
 _HELD = (
-    select(
-        assignments.c.id,
-        assignments.c.task_id,
-        assignments.c.client_id,
-        tasks.c.kind,
-        tasks.c.retry_count,
-        tasks.c.max_retries,
-    )
+    select(*ATTEMPT)
     .join_from(assignments, tasks, tasks.c.id == assignments.c.task_id)
     .where(assignments.c.client_id == bindparam("client"), assignments.c.finished_at.is_(None))
+)
+_TO_STOP = (
+    select(assignments.c.id, assignments.c.task_id, tasks.c.retry_count)
+    .join_from(assignments, tasks, tasks.c.id == assignments.c.task_id)
+    .where(among(assignments.c.id, "ids"), tasks.c.cancel_requested_at.is_not(None))
 )
 _LEAVE = (
     update(clients)
@@ -84,6 +82,10 @@ def _resume(tx: Transaction, client_id: int, newcomer: Registration) -> Register
     named = tx.connection.execute(_NAMED, {**who, "ids": values(newcomer.resume)}).all() if newcomer.resume else []
     resumed = {row.id: row.task_id for row in named if row.finished_at is None}
     tx.change(_TAKE_OVER, [(id, client_id) for id in resumed])
+    if resumed:
+        # It may not have heard.
+        for id, task_id, retry_count in tx.connection.execute(_TO_STOP, {"ids": values(resumed)}):
+            tx.receipt.stopped.append(Stopped(client_id, id, task_id, retry_count, "cancelled"))
     # Whoever can name its earlier assignments is the same process. What it does not name never reached it.
     earlier = sorted({row.client_id for row in named} | _present(tx, client_id, newcomer))
     depart(tx, [Departure(id, Why.CAME_BACK) for id in earlier])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Select, bindparam, delete, func, select, true, update
 
 from dtm.core import auditline
 from dtm.core.lifecycle import Event, State, next_state
+from dtm.storage import terms
 from dtm.storage.batch import Clear, Reprocess, Selection
 from dtm.storage.receipt import Resolved
 from dtm.storage.schema import assignments, dead_letters, is_in, tasks
@@ -17,11 +18,19 @@ from dtm.storage.transaction import Transaction
 MAX_CHARACTERS = 32 * 1024 * 1024
 """Payloads that one command reads at most; the letters it leaves over are among its `left`."""
 
-_GIVEN = given("id")
+_GIVEN = given("id", "unique_key")
 _REPROCESS = (
     update(tasks)
     .where(tasks.c.id == _GIVEN.c.id, is_in(State.DEAD))
-    .values(state=next_state(State.DEAD, Event.REPROCESS), retry_count=0, finished_at=None, run_at=None)
+    .values(
+        state=next_state(State.DEAD, Event.REPROCESS),
+        retry_count=0,
+        finished_at=None,
+        run_at=None,
+        expires_at=None,
+        progress=None,
+        unique_key=_GIVEN.c.unique_key,
+    )
 )
 _DELETE_ATTEMPTS = delete(assignments).where(among(assignments.c.task_id, "ids"))
 _DELETE = delete(tasks).where(tasks.c.id.in_(select(_GIVEN.c.id)), is_in(State.DEAD))
@@ -55,16 +64,15 @@ def how_many(selection: Selection) -> Select[int, int | None]:
     return select(func.count(), func.max(dead_letters.c.id)).where(is_selected(selection))
 
 
-def carry_out(tx: Transaction, commands: Sequence[Reprocess | Clear]) -> None:
-    """Carry out each command on at most as many letters as its limit says."""
-    for command in commands:
-        letters = _letters(tx, command)
-        if isinstance(command, Reprocess):
-            _reprocess(tx, letters)
-        else:
-            _clear(tx, letters)
-        left: int = tx.connection.execute(how_many(command.selection)).one()[0]
-        tx.receipt.commands.append(Resolved(len(letters), left))
+def carry_out(tx: Transaction, command: Reprocess | Clear) -> None:
+    """Carry out a command on at most as many letters as its limit says."""
+    letters = _letters(tx, command)
+    if isinstance(command, Reprocess):
+        _reprocess(tx, letters)
+    else:
+        _clear(tx, letters)
+    left: int = tx.connection.execute(how_many(command.selection)).one()[0]
+    tx.receipt.commands.append(Resolved(len(letters), left))
 
 
 def _all_of(conditions: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
@@ -83,6 +91,7 @@ def _letters(tx: Transaction, command: Reprocess | Clear) -> list[AnyRow]:
             dead_letters.c.error,
             tasks.c.payload,
             tasks.c.retry_count,
+            tasks.c.unique_key,
         )
         .join(tasks, tasks.c.id == dead_letters.c.task_id)
         .where(is_selected(command.selection))
@@ -101,15 +110,27 @@ def _letters(tx: Transaction, command: Reprocess | Clear) -> list[AnyRow]:
 
 
 def _reprocess(tx: Transaction, letters: Sequence[AnyRow]) -> None:
-    tx.change(_REPROCESS, [(letter.task_id,) for letter in letters])
+    tx.change(
+        _REPROCESS, [(letter.task_id, key) for letter, key in zip(letters, _unique_keys(tx, letters), strict=True)]
+    )
     _resolve(tx, letters, "reprocessed")
     for letter in letters:
         tx.books.move(letter.kind, State.DEAD, State.PENDING)
 
 
+def _unique_keys(tx: Transaction, letters: Sequence[AnyRow]) -> Iterator[str | None]:
+    """Give the unique key that each task keeps: none if another has it by now, for the operator's word comes first."""
+    wanted = {letter.unique_key for letter in letters if letter.unique_key is not None}
+    taken = set(terms.active_by_key(tx, wanted)) if wanted else set()
+    for letter in letters:
+        key = (letter.kind, letter.unique_key)
+        yield None if key in taken else letter.unique_key
+        taken.add(key)
+
+
 def _clear(tx: Transaction, letters: Sequence[AnyRow]) -> None:
     tx.connection.execute(_DELETE_ATTEMPTS, {"ids": values(letter.task_id for letter in letters)})
-    tx.change(_DELETE, [(letter.task_id,) for letter in letters])
+    tx.change(_DELETE, [(letter.task_id, None) for letter in letters])
     _resolve(tx, letters, "cleared")
     for letter in letters:
         tx.books.move(letter.kind, State.DEAD, State.CLEARED)

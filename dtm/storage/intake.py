@@ -9,10 +9,12 @@ from msgspec import Struct
 from sqlalchemy import Insert, Subquery, bindparam, insert, literal_column, select
 
 from dtm.core.lifecycle import State
+from dtm.storage import terms
 from dtm.storage.batch import NewTask, Submission
 from dtm.storage.receipt import Cause, Refused, Submitted
 from dtm.storage.schema import tasks
 from dtm.storage.sql import among, given, given_one, values
+from dtm.storage.terms import Terms
 from dtm.storage.transaction import Transaction
 
 _COLUMNS = ("id", "kind", "payload", "priority", "state", "key", "max_retries", "timeout", "run_at")
@@ -39,23 +41,32 @@ class _Known(Struct, frozen=True):
     payload: str
 
 
+class _Taken(Struct):
+    """What a transaction has taken so far, and which tasks it must not take twice."""
+
+    keys: dict[str, _Known]
+    twins: dict[tuple[str, str], int]
+    rows: list[_Row] = []
+    terms: list[Terms] = []
+
+
 class _KeyConflict(Exception):
     """The key belongs to another task."""
 
 
 def submit(tx: Transaction, submissions: Sequence[Submission]) -> None:
     """Insert the tasks of each submission, all or none of them."""
-    known = _known_keys(tx, submissions)
-    rows: list[_Row] = []
+    taken = _Taken(_known_keys(tx, submissions), terms.active_twins(tx, submissions))
     for submission in submissions:
         try:
-            answer = _take(tx, submission, known, rows)
+            answer = _take(tx, submission, taken)
         except _KeyConflict as conflict:
             tx.receipt.submissions.append(Refused(str(conflict), Cause.KEY_CONFLICT))
         else:
             tx.receipt.submissions.append(answer)
-    tx.change_with_text(_INSERT, _INSERT_ONE, rows, column=_COLUMNS.index("payload"))
-    tx.books.happened("submitted", len(rows))
+    tx.change_with_text(_INSERT, _INSERT_ONE, taken.rows, column=_COLUMNS.index("payload"))
+    terms.write(tx, taken.terms)
+    tx.books.happened("submitted", len(taken.rows))
 
 
 def _known_keys(tx: Transaction, submissions: Sequence[Submission]) -> dict[str, _Known]:
@@ -66,32 +77,51 @@ def _known_keys(tx: Transaction, submissions: Sequence[Submission]) -> dict[str,
     return {key: _Known(id, kind, payload) for key, id, kind, payload in found}
 
 
-def _take(tx: Transaction, submission: Submission, known: dict[str, _Known], rows: list[_Row]) -> Submitted:
+def _take(tx: Transaction, submission: Submission, taken: _Taken) -> Submitted:
     ids: list[int] = []
     duplicates: list[int] = []
-    new_rows: list[_Row] = []
-    new_keys: dict[str, _Known] = {}
+    new = _Taken({}, {})
     next_id = tx.sequences.task_id
     for task in submission.tasks:
-        if task.key is not None:
-            twin = known.get(task.key) or new_keys.get(task.key)
-            if twin is not None:
-                _require_same(task, twin)
-                ids.append(twin.id)
-                duplicates.append(twin.id)
-                continue
-            new_keys[task.key] = _Known(next_id, task.kind, task.payload)
-        new_rows.append(_row(tx, next_id, task))
+        may_be_known = task.key is not None or task.unique is not None
+        twin = _twin(task, new) or _twin(task, taken) if may_be_known else None
+        if twin is not None:
+            ids.append(twin)
+            duplicates.append(twin)
+            continue
+        _note(tx, next_id, task, new)
         ids.append(next_id)
         next_id += 1
     tx.sequences.task_id = next_id
-    known.update(new_keys)
-    rows.extend(new_rows)
-    for _, kind, _, _, state, _, _, _, run_at in new_rows:
+    taken.keys.update(new.keys)
+    taken.twins.update(new.twins)
+    taken.rows.extend(new.rows)
+    taken.terms.extend(new.terms)
+    for _, kind, _, _, state, _, _, _, run_at in new.rows:
         tx.books.move(kind, None, state)
         if state is State.SCHEDULED and run_at is not None:
             tx.schedule(run_at)
     return Submitted(ids, duplicates)
+
+
+def _twin(task: NewTask, taken: _Taken) -> int | None:
+    """Give the task that this one would be for a second time."""
+    known = None if task.key is None else taken.keys.get(task.key)
+    if known is not None:
+        _require_same(task, known)
+        return known.id
+    return None if task.unique is None else taken.twins.get((task.kind, task.unique))
+
+
+def _note(tx: Transaction, task_id: int, task: NewTask, new: _Taken) -> None:
+    if task.key is not None:
+        new.keys[task.key] = _Known(task_id, task.kind, task.payload)
+    if task.unique is not None:
+        new.twins[task.kind, task.unique] = task_id
+    new.rows.append(_row(tx, task_id, task))
+    its_terms = terms.terms_of(task_id, task, tx.now)
+    if its_terms is not None:
+        new.terms.append(its_terms)
 
 
 def _row(tx: Transaction, task_id: int, task: NewTask) -> _Row:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, TextClause, bindparam, select
 from sqlalchemy.exc import DatabaseError
 
-from dtm.storage.batch import Failure, Selection
+from dtm.storage.batch import Failure, Progress, Selection
 from dtm.storage.deadletters import how_many, is_selected
 from dtm.storage.engine import reader_engine
 from dtm.storage.errors import StoreFailed
@@ -22,7 +22,7 @@ from dtm.storage.sql import AnyRow, AnySelect, among, values
 
 
 class TaskRow(Struct, frozen=True):
-    """A task as it stands; instants are UTC microseconds, `payload` and `result` JSON text."""
+    """A task as it stands; instants are UTC microseconds, `payload`, `result` and `retry` JSON text."""
 
     id: int
     kind: str
@@ -40,6 +40,12 @@ class TaskRow(Struct, frozen=True):
     result: str | None
     failure: Failure | None
     assignment_id: int | None
+    retry: str | None
+    unique_key: str | None
+    expires_at: int | None
+    deadline_at: int | None
+    cancel_requested_at: int | None
+    progress: Progress | None
 
 
 class AttemptRow(Struct, frozen=True):
@@ -84,8 +90,9 @@ class AuditLine(Struct, frozen=True):
     line: str
 
 
-_COLUMNS = [column for column in tasks.c if column.name != "error"]
-_TASKS = select(*_COLUMNS, tasks.c.error)
+_READ_ON = ("error", "progress")
+_COLUMNS = [column for column in tasks.c if column.name not in _READ_ON]
+_TASKS = select(*_COLUMNS, tasks.c.error, tasks.c.progress)
 _BY_IDS = _TASKS.where(among(tasks.c.id, "ids"))
 _LETTERS = select(
     dead_letters.c.task_id,
@@ -241,7 +248,8 @@ class Reader:
 
 def _task(row: AnyRow) -> TaskRow:
     fields: dict[str, Any] = {column.name: getattr(row, column.name) for column in _COLUMNS}
-    return TaskRow(**fields, failure=_failure(row.error))
+    progress = None if row.progress is None else msgspec.json.decode(row.progress, type=Progress)
+    return TaskRow(**fields, failure=_failure(row.error), progress=progress)
 
 
 def _attempt(row: AnyRow) -> AttemptRow:

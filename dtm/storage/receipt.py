@@ -6,11 +6,12 @@ Knows no wire and no SQL. Instants and durations are microseconds.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
 from dtm.core.lifecycle import State
-from dtm.storage.batch import Failure, Why
+from dtm.storage.batch import Failure, Progress, Why
 
 
 class Registered(Struct, frozen=True):
@@ -55,10 +56,22 @@ class Verdict(Struct, frozen=True, gc=False):
 
 
 class Resolved(Struct, frozen=True):
-    """How many dead letters a command settled, and how many of its selection are still open."""
+    """How many dead letters or tasks a command settled, and how many of its selection are left.
+
+    Of tasks to be cancelled `left` is only 0 or 1: to count them would hold up everybody else.
+    """
 
     done: int
     left: int
+
+
+class Cancelled(Struct, frozen=True):
+    """Where the tasks of a cancellation stand now, in their order; None where there is none.
+
+    An assigned one is asked to stop.
+    """
+
+    states: list[str | None]
 
 
 class Assigned(Struct, frozen=True, gc=False):
@@ -95,6 +108,32 @@ class Retried(Struct, frozen=True, gc=False):
     run_at: int | None
 
 
+class Snoozed(Struct, frozen=True, gc=False):
+    """A task that its attempt gave back, to be given out again at `run_at`."""
+
+    task_id: int
+    retry_count: int
+    run_at: int
+
+
+class Stopped(Struct, frozen=True, gc=False):
+    """An attempt that its client is to end: for a cancellation it still counts, for a timeout it is over."""
+
+    client_id: int
+    assignment_id: int
+    task_id: int
+    retry_count: int
+    reason: Literal["cancelled", "timeout"]
+
+
+class Progressed(Struct, frozen=True, gc=False):
+    """A running task that has come so far."""
+
+    task_id: int
+    retry_count: int
+    progress: Progress
+
+
 class Left(Struct, frozen=True):
     """A client that is gone, and how many tasks it left behind."""
 
@@ -111,9 +150,13 @@ class Receipt(Struct):
     reports: list[Verdict | Refused] = []
     submissions: list[Submitted | Refused] = []
     commands: list[Resolved | Refused] = []
+    cancellations: list[Cancelled | Refused] = []
     assigned: list[Assigned] = []
     ended: list[Ended] = []
     retried: list[Retried] = []
+    snoozed: list[Snoozed] = []
+    stopped: list[Stopped] = []
+    progressed: list[Progressed] = []
     left: list[Left] = []
     audited: bool = False
     next_due_at: int | None = None

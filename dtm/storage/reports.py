@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from dtm.core.lifecycle import State
-from dtm.storage.attempts import Attempt, Outcome, end
+from dtm.storage.attempts import ATTEMPT, Attempt, Outcome, end
 from dtm.storage.batch import Failed, Released, Report, Success
 from dtm.storage.receipt import Verdict
 from dtm.storage.schema import assignments, clients, is_in, tasks
@@ -20,14 +20,7 @@ from dtm.storage.transaction import Transaction
 
 # Of each assignment that can still end its task, just what an `Attempt` holds.
 _LIVE = (
-    select(
-        assignments.c.id,
-        assignments.c.task_id,
-        assignments.c.client_id,
-        tasks.c.kind,
-        tasks.c.retry_count,
-        tasks.c.max_retries,
-    )
+    select(*ATTEMPT)
     .join_from(assignments, tasks, tasks.c.id == assignments.c.task_id)
     .where(
         among(assignments.c.id, "ids"),
@@ -42,7 +35,11 @@ _NAMED = select(assignments.c.id, assignments.c.task_id, assignments.c.client_id
 _STATES = select(tasks.c.id, tasks.c.state).where(among(tasks.c.id, "ids"))
 _WHO = select(clients.c.id, clients.c.name, clients.c.instance).where(among(clients.c.id, "ids"))
 
-_OUTCOMES: dict[type[Outcome], str] = {Success: "completed", Failed: "failed", Released: "released"}
+_OUTCOMES: dict[type[Outcome], tuple[str, ...]] = {
+    Success: ("completed",),
+    Failed: ("failed", "cancelled"),
+    Released: ("released",),
+}
 
 
 def settle(tx: Transaction, reports: Sequence[Report]) -> None:
@@ -103,6 +100,6 @@ class _Afterwards:
         return (
             row is not None
             and row.task_id == report.task_id
-            and row.outcome == _OUTCOMES[type(report.outcome)]
+            and row.outcome in _OUTCOMES[type(report.outcome)]
             and self._who.get(row.client_id) == self._who.get(report.client_id)
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ColumnElement,
@@ -24,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration this code is written for."""
 
 APPLICATION_ID = 0x64746D31
@@ -63,7 +64,19 @@ tasks = Table(
     Column("result", Text),
     Column("error", Text),
     Column("assignment_id", Int64),
-    CheckConstraint("state IN ('scheduled', 'pending', 'assigned', 'completed', 'dead')", name="ck_tasks_state"),
+    # The submitter's retry policy as JSON; null leaves it to the server.
+    Column("retry", Text),
+    Column("unique_key", Text),
+    Column("expires_at", Int64),
+    # Of the running attempt, and only of one that has a timeout.
+    Column("deadline_at", Int64),
+    Column("cancel_requested_at", Int64),
+    # What the running or last attempt said last, as JSON.
+    Column("progress", Text),
+    CheckConstraint(
+        "state IN ('scheduled', 'pending', 'assigned', 'completed', 'dead', 'cancelled', 'expired')",
+        name="ck_tasks_state",
+    ),
     CheckConstraint("(state = 'assigned') = (assignment_id IS NOT NULL)", name="ck_tasks_assignment"),
     CheckConstraint("(state = 'scheduled') <= (run_at IS NOT NULL)", name="ck_tasks_run_at"),
     sqlite_autoincrement=True,
@@ -89,6 +102,22 @@ claim_index = Index(
 )
 due_index = Index("ix_tasks_due", tasks.c.run_at, **_only("state = 'scheduled'"))
 key_index = Index("uq_tasks_key", tasks.c.key, unique=True, **_only("key IS NOT NULL"))
+
+_WAITS = "state IN ('scheduled', 'pending')"
+_IS_ACTIVE = "state IN ('scheduled', 'pending', 'assigned')"
+# In the words of the partial indexes, as with `is_in`.
+waits: ColumnElement[bool] = literal_column(f"tasks.{_WAITS}", Boolean)
+is_active: ColumnElement[bool] = literal_column(f"tasks.{_IS_ACTIVE}", Boolean)
+
+expiry_index = Index("ix_tasks_expiry", tasks.c.expires_at, **_only(f"expires_at IS NOT NULL AND {_WAITS}"))
+deadline_index = Index("ix_tasks_deadline", tasks.c.deadline_at, **_only("deadline_at IS NOT NULL"))
+unique_index = Index(
+    "uq_tasks_unique",
+    tasks.c.unique_key,
+    tasks.c.kind,
+    unique=True,
+    **_only(f"unique_key IS NOT NULL AND {_IS_ACTIVE}"),
+)
 
 clients = Table(
     "clients",
@@ -122,7 +151,10 @@ assignments = Table(
     Column("finished_at", Int64),
     Column("outcome", Text),
     Column("error", Text),
-    CheckConstraint("outcome IN ('completed', 'failed', 'died', 'released')", name="ck_assignments_outcome"),
+    CheckConstraint(
+        "outcome IN ('completed', 'failed', 'died', 'released', 'cancelled', 'timed out')",
+        name="ck_assignments_outcome",
+    ),
     CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="ck_assignments_finished"),
     sqlite_autoincrement=True,
     sqlite_strict=True,

@@ -24,7 +24,7 @@ from sqlalchemy.exc import (
 from dtm.core.auditline import FIRST_PREV, digest
 from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
-from dtm.storage import claim, clients, deadletters, intake, reports, witness
+from dtm.storage import cancel, claim, clients, intake, operators, overdue, progress, reports, witness
 from dtm.storage.batch import Batch
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreBusy, StoreFailed
@@ -32,7 +32,7 @@ from dtm.storage.inspect import require_current, require_no_backup
 from dtm.storage.prepared import Prepared
 from dtm.storage.receipt import Left, Receipt, Refused
 from dtm.storage.schema import assignments, audit, is_in, meta, tasks
-from dtm.storage.transaction import Policy, Sequences, Transaction
+from dtm.storage.transaction import Policy, Sequences, Transaction, earlier
 from dtm.storage.witness import Witness
 
 # What one item's content can cause; its neighbours in the batch are sound.
@@ -99,8 +99,13 @@ class Store:
 
     @property
     def next_due_at(self) -> int | None:
-        """When the next scheduled task falls due (UTC microseconds), as of the last commit."""
-        return self._sequences.next_due_at
+        """When the next task falls due or expires (UTC microseconds), as of the last commit."""
+        return earlier(self._sequences.next_due_at, self._sequences.next_expiry_at)
+
+    @property
+    def next_deadline_at(self) -> int | None:
+        """When the time of the next attempt is over, at the earliest (UTC microseconds), as of the last commit."""
+        return self._sequences.next_deadline_at
 
     def wait_for_lock(self, seconds: float) -> None:
         """Let `apply` wait so long for another program's transaction before it raises `StoreBusy`."""
@@ -156,9 +161,14 @@ class Store:
         tx = Transaction(self._prepared, msgspec.structs.replace(sequences), self._policy, now)
         clients.register(tx, batch.registrations)
         clients.change(tx, batch.changes)
+        progress.note(tx, batch.progress)
         reports.settle(tx, batch.reports)
         clients.depart(tx, batch.departures)
-        deadletters.carry_out(tx, batch.commands)
+        operators.carry_out(tx, batch.commands)
+        cancel.cancel(tx, batch.cancellations)
+        if not batch.spares_overdue:
+            overdue.time_out(tx)
+        overdue.expire(tx)
         intake.submit(tx, batch.submissions)
         clients.hear(tx, batch.heartbeats)
         if batch.log_position is not None:
@@ -205,6 +215,8 @@ def _read_sequences(connection: Connection, numbers_above: int) -> Sequences:
         audit_seq=seq,
         audit_prev=FIRST_PREV if line is None else digest(line),
         next_due_at=connection.execute(_NEXT_DUE).scalar(),
+        next_expiry_at=connection.execute(overdue.NEXT_EXPIRY).scalar(),
+        next_deadline_at=connection.execute(overdue.NEXT_DEADLINE).scalar(),
     )
 
 
@@ -215,10 +227,19 @@ def _last_number(connection: Connection, table: str) -> int:
 
 def _singles(batch: Batch) -> Iterator[tuple[str | None, Batch]]:
     """Take a batch apart, each item with the name of the list that its answer belongs to; what has none goes along."""
-    for name in ("registrations", "changes", "reports", "departures", "commands", "submissions"):
+    for name in ("registrations", "changes", "reports", "departures", "commands", "cancellations", "submissions"):
         for item in getattr(batch, name):
             yield (name if hasattr(Receipt(), name) else None), _only(name, item)
-    yield None, Batch(heartbeats=batch.heartbeats, log_position=batch.log_position, seats=batch.seats)
+    yield (
+        None,
+        Batch(
+            progress=batch.progress,
+            heartbeats=batch.heartbeats,
+            log_position=batch.log_position,
+            seats=batch.seats,
+            spares_overdue=batch.spares_overdue,
+        ),
+    )
 
 
 def _still_taken(seats: Sequence[Seat], left: Sequence[Left]) -> list[Seat]:
@@ -228,7 +249,8 @@ def _still_taken(seats: Sequence[Seat], left: Sequence[Left]) -> list[Seat]:
 
 
 def _only(name: str, item: object) -> Batch:
-    batch = Batch()
+    # What comes later in the batch may still report in time.
+    batch = Batch(spares_overdue=True)
     setattr(batch, name, [item])
     return batch
 
@@ -238,10 +260,14 @@ def _merge(whole: Receipt, part: Receipt) -> None:
         "registrations",
         "reports",
         "commands",
+        "cancellations",
         "submissions",
         "assigned",
         "ended",
         "retried",
+        "snoozed",
+        "stopped",
+        "progressed",
         "left",
     ):
         getattr(whole, name).extend(getattr(part, name))

@@ -13,6 +13,7 @@ from sqlalchemy import Select, insert
 from sqlalchemy.sql.dml import UpdateBase
 
 from dtm.core import auditline
+from dtm.core.retry import RetryPolicy
 from dtm.storage.books import Books
 from dtm.storage.errors import StoreFailed
 from dtm.storage.prepared import Prepared
@@ -31,13 +32,15 @@ class Sequences(Struct):
     audit_seq: int
     audit_prev: str
     next_due_at: int | None
+    next_expiry_at: int | None = None
+    next_deadline_at: int | None = None
 
 
 class Policy(Struct, frozen=True):
     """What the store needs to be told about retries: a default, and how long to wait after a number of failures."""
 
     max_retries: int
-    retry_delay: Callable[[int], int]
+    retry_delay: Callable[[int, RetryPolicy], int]
 
 
 class Transaction:
@@ -90,8 +93,15 @@ class Transaction:
 
     def schedule(self, run_at: int) -> None:
         """Note that a task falls due at `run_at`."""
-        due = self.sequences.next_due_at
-        self.sequences.next_due_at = run_at if due is None else min(due, run_at)
+        self.sequences.next_due_at = earlier(self.sequences.next_due_at, run_at)
+
+    def note_expiry(self, expires_at: int) -> None:
+        """Note that a task that waits expires at `expires_at`."""
+        self.sequences.next_expiry_at = earlier(self.sequences.next_expiry_at, expires_at)
+
+    def note_deadline(self, deadline_at: int) -> None:
+        """Note that an attempt's time is over at `deadline_at`."""
+        self.sequences.next_deadline_at = earlier(self.sequences.next_deadline_at, deadline_at)
 
     def record(self, event: str, fields: Mapping[str, object]) -> None:
         """Write down a dead letter's event: a row now, and a line of the log after the commit."""
@@ -109,3 +119,10 @@ class Transaction:
         self.receipt.audited = bool(self._audit_rows)
         self.receipt.next_due_at = self.sequences.next_due_at
         return self.receipt
+
+
+def earlier(one: int | None, other: int | None) -> int | None:
+    """Give the earlier of two instants, of which either may never come."""
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)

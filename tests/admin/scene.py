@@ -59,7 +59,7 @@ class Scene:
 
     def apply(self, batch: Batch, *, ago_s: float = 0) -> Receipt:
         """Let one transaction happen, so long ago."""
-        policy = Policy(max_retries=3, retry_delay=lambda _: _RETRY_DELAY)
+        policy = Policy(max_retries=3, retry_delay=lambda _, __: _RETRY_DELAY)
         with closing(Store.open(self.db, policy=policy, balance=LeastLoaded())) as store:
             return store.apply(batch, utc_now() - round(ago_s * SECOND))
 

@@ -119,7 +119,7 @@ def test_looking_does_not_get_in_the_way_of_a_server_that_starts(scene: Scene) -
 def test_reading_goes_on_beside_a_writer(scene: Scene) -> None:
     """A choice is counted while a server works."""
     scene.bury()
-    store = Store.open(scene.db, policy=Policy(3, lambda _: 0), balance=LeastLoaded())
+    store = Store.open(scene.db, policy=Policy(3, lambda _, __: 0), balance=LeastLoaded())
     store.apply(Batch(), utc_now())
 
     assert choose(scene.db, EVERYTHING).count == 1

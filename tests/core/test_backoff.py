@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dtm.core.backoff import Backoff
+from dtm.core.backoff import Backoff, Growth
 
 RETRY = Backoff(1.0, 300.0)
 
@@ -19,9 +19,9 @@ attempts = st.integers(1, 10**30)
 
 @st.composite
 def backoffs(draw: st.DrawFn) -> Backoff:
-    """Any first delay and any cap not below it."""
+    """Any first delay, any cap not below it, and any growth."""
     first_s = draw(seconds)
-    return Backoff(first_s, draw(st.floats(first_s, 1e9)))
+    return Backoff(first_s, draw(st.floats(first_s, 1e9)), draw(st.sampled_from(Growth)))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,32 @@ def test_the_ceiling_doubles_until_the_cap(attempt: int, least: float, most: flo
     assert RETRY.delay_s(attempt, 0.0) == least
     assert RETRY.delay_s(attempt, nearly_one) == pytest.approx(most)
     assert RETRY.delay_s(attempt, 0.5) == (least + most) / 2
+
+
+@pytest.mark.parametrize(
+    ("growth", "delays"),
+    [
+        (Growth.CONSTANT, [10.0, 10.0, 10.0, 10.0, 10.0]),
+        (Growth.LINEAR, [10.0, 20.0, 30.0, 35.0, 35.0]),
+        (Growth.EXPONENTIAL, [10.0, 20.0, 35.0, 35.0, 35.0]),
+    ],
+)
+def test_each_growth_has_its_ceilings(growth: Growth, delays: list[float]) -> None:
+    """For 10s..35s, and without chance."""
+    backoff = Backoff(10.0, 35.0, growth, jitter=0)
+
+    assert [backoff.delay_s(attempt, 0.9) for attempt in range(1, 6)] == delays
+
+
+@pytest.mark.parametrize(
+    ("jitter", "least", "most"), [(0, 10.0, 10.0), (0.1, 9.0, 10.0), (0.5, 5.0, 10.0), (1, 0.0, 10.0)]
+)
+def test_jitter_is_the_part_that_is_chance(jitter: float, least: float, most: float) -> None:
+    """The rest of the ceiling is always waited."""
+    backoff = Backoff(10.0, 10.0, jitter=jitter)
+
+    assert backoff.delay_s(1, 0.0) == least
+    assert backoff.delay_s(1, math.nextafter(1, 0)) == pytest.approx(most)
 
 
 @given(backoffs(), attempts, draws)

@@ -19,6 +19,12 @@ assigned   retry later  scheduled
 assigned   retry now    pending
 assigned   give up      dead
 assigned   release      pending
+assigned   snooze       scheduled
+scheduled  cancel       cancelled
+pending    cancel       cancelled
+assigned   cancel       cancelled
+scheduled  expire       expired
+pending    expire       expired
 dead       reprocess    pending
 dead       clear        cleared
 """
@@ -49,11 +55,11 @@ def test_an_illegal_event_is_one_of_dtms_errors() -> None:
 
 
 def test_the_end_is_left_only_by_an_operators_command() -> None:
-    """Completed has no way out; dead has two, and both are commands."""
+    """Dead has two ways out, and both are commands; the other ends have none."""
     ways_out = {event for state, event in NEXT if state in ENDED}
 
     assert ways_out == {Event.REPROCESS, Event.CLEAR}
-    assert not [event for state, event in NEXT if state is State.COMPLETED]
+    assert {state for state, _ in NEXT if state in ENDED} == {State.DEAD}
 
 
 def test_only_a_pending_task_is_assigned() -> None:

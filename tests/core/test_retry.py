@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtm.core.backoff import Backoff, Growth
 from dtm.core.lifecycle import ENDED, Event, State, next_state
-from dtm.core.retry import after_death, after_failure
+from dtm.core.retry import AS_THE_SERVER, RetryPolicy, after_death, after_failure
 
 counts = st.integers(0, 10**6)
 maxima = st.integers(1, 10**6)
@@ -78,3 +79,51 @@ def test_blame_is_bounded(fates: list[str], max_retries: int) -> None:
         assert blamed <= max_retries
         assert state is not State.DEAD or blamed == max_retries or fate == "rejected"
         assert (state in ENDED) == (fate in ("succeeded", "rejected") or blamed == max_retries)
+
+
+# --- the policy of a task ----------------------------------------------------------------------------------------
+
+SERVER = Backoff(1.0, 300.0)
+NAMES = ["ConnectionResetError", "ConnectionError", "OSError"]
+
+JUDGED: dict[str, tuple[RetryPolicy, bool]] = {
+    "no rules": (RetryPolicy(), True),
+    "its type is wanted": (RetryPolicy(retry_for=("KeyError", "ConnectionResetError")), True),
+    "a kind of what is wanted": (RetryPolicy(retry_for=("OSError",)), True),
+    "others are wanted": (RetryPolicy(retry_for=("KeyError",)), False),
+    "its type is not wanted": (RetryPolicy(no_retry_for=("ConnectionResetError",)), False),
+    "a kind of what is not wanted": (RetryPolicy(no_retry_for=("OSError",)), False),
+    "others are not wanted": (RetryPolicy(no_retry_for=("KeyError",)), True),
+    "wanted and not wanted": (RetryPolicy(retry_for=("OSError",), no_retry_for=("ConnectionError",)), False),
+    "another case": (RetryPolicy(retry_for=("oserror",)), False),
+}
+
+
+@pytest.mark.parametrize(("policy", "again"), JUDGED.values(), ids=JUDGED.keys())
+def test_a_failure_is_judged_by_its_type_and_what_that_is_a_kind_of(policy: RetryPolicy, *, again: bool) -> None:
+    """Whoever names a type means those below it too; a no wins over a yes."""
+    assert policy.tries_again(NAMES) is again
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
+def test_a_policy_that_says_nothing_waits_as_the_server_does(failures: int, uniform: float) -> None:
+    """To the last digit."""
+    assert AS_THE_SERVER.delay_s(failures, uniform, server=SERVER) == SERVER.delay_s(failures, uniform)
+
+
+WAITS: dict[str, tuple[RetryPolicy, list[float]]] = {
+    "a delay of its own": (RetryPolicy(delay=10, jitter=0), [10, 20, 40, 80, 160, 300]),
+    "a delay above the server's cap": (RetryPolicy(delay=600, jitter=0), [600, 600]),
+    "a cap of its own": (RetryPolicy(max_delay=3, jitter=0), [1, 2, 3, 3]),
+    "a cap below its delay": (RetryPolicy(delay=10, max_delay=3, jitter=0), [3, 3]),
+    "linear": (RetryPolicy(Growth.LINEAR, 10, 25, 0), [10, 20, 25, 25]),
+    "constant": (RetryPolicy(Growth.CONSTANT, 10, jitter=0), [10, 10]),
+    "no wait": (RetryPolicy(delay=0), [0, 0]),
+    "a cap of nothing": (RetryPolicy(max_delay=0), [0, 0]),
+}
+
+
+@pytest.mark.parametrize(("policy", "delays"), WAITS.values(), ids=WAITS.keys())
+def test_what_a_policy_says_replaces_what_the_server_does(policy: RetryPolicy, delays: list[float]) -> None:
+    """What it leaves out is the server's, which is 1s..5m here."""
+    assert [policy.delay_s(n, 0.9, server=SERVER) for n in range(1, len(delays) + 1)] == delays

@@ -46,7 +46,7 @@ NOW = 1_800_000_000_000_000
 @contextmanager
 def opened(folder: Path) -> Iterator[Store]:
     """Open the store in `folder`, a new one if there is none."""
-    policy = Policy(max_retries=3, retry_delay=lambda _: 0)
+    policy = Policy(max_retries=3, retry_delay=lambda _, __: 0)
     with closing(Store.open(furnish(folder), policy=policy, balance=LeastLoaded())) as store:
         yield store
 

@@ -13,6 +13,7 @@ from sqlalchemy import event
 
 from dtm.core.auditline import FIRST_PREV, digest, seq_of
 from dtm.core.balance import Balance, LeastLoaded, Seat
+from dtm.core.retry import RetryPolicy
 from dtm.storage.batch import (
     Batch,
     Clear,
@@ -162,8 +163,12 @@ class Stage:
 
 def open_store(path: Path, balance: Balance | None = None, *, numbers_above: int = 0) -> Store:
     """Open a store with the rules of the stage."""
-    policy = Policy(max_retries=3, retry_delay=lambda failures: failures * BACKOFF)
+    policy = Policy(max_retries=3, retry_delay=_retry_delay)
     return Store.open(path, policy=policy, balance=balance or LeastLoaded(), numbers_above=numbers_above)
+
+
+def _retry_delay(failures: int, policy: RetryPolicy) -> int:
+    return BACKOFF * failures if policy.delay is None else round(policy.delay * SECOND) * failures
 
 
 def seat(client_id: int, *kinds: str, free: int = 10) -> Seat:
@@ -219,7 +224,17 @@ _WRONG = {
         UNION ALL SELECT task_id FROM dead_letters WHERE resolved_at IS NULL
             AND task_id NOT IN (SELECT id FROM tasks WHERE state = 'dead')""",
     "an end has no instant, or an instant no end": """
-        SELECT id FROM tasks WHERE (finished_at IS NOT NULL) <> (state IN ('completed', 'dead'))""",
+        SELECT id FROM tasks WHERE (finished_at IS NOT NULL)
+            <> (state IN ('completed', 'dead', 'cancelled', 'expired'))""",
+    "an attempt has a deadline and is over": """
+        SELECT id FROM tasks WHERE deadline_at IS NOT NULL AND state <> 'assigned'""",
+    "a deadline is not what the timeout says": """
+        SELECT t.id FROM tasks AS t JOIN assignments AS a ON a.id = t.assignment_id
+        WHERE t.deadline_at IS NOT a.assigned_at + t.timeout""",
+    "a task goes on although somebody wanted it to stop": """
+        SELECT id FROM tasks WHERE cancel_requested_at IS NOT NULL AND state IN ('scheduled', 'pending', 'dead')""",
+    "an attempt began although the task had expired": """
+        SELECT a.id FROM assignments AS a JOIN tasks AS t ON t.id = a.task_id WHERE a.assigned_at >= t.expires_at""",
     "a task was tried more often than it may be": """
         SELECT id FROM tasks WHERE retry_count > max_retries
             OR (retry_count = max_retries AND state NOT IN ('dead'))""",
