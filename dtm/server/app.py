@@ -164,13 +164,17 @@ class Server:
             # It was connected when the last server ended. It has this long to come back before it counts as dead.
             back_by_s = self._machine.clock.monotonic_s() + self._settings.heartbeat_timeout_s
             self._roster.expect_back(client_id, back_by_s, Why.NOT_BACK)
+        if self._opened.store.next_deadline_at is not None:
+            # Whoever had an attempt running may hold its result, and has as long to come back.
+            now_s = self._machine.clock.monotonic_s()
+            self._committer.spare_overdue(now_s + self._settings.heartbeat_timeout_s)
         self._committer.note_log_position(self._projector.position)
         async with create_task_group() as parts:
             hub = self._hub(parts)
             parts.start_soon(self._committer.run, Delivery(self._roster, self._watchers, self._projector.wake))
             parts.start_soon(self._projector.run, self._committer.note_log_position)
             parts.start_soon(_at_each_ring, stop.rotate, self._projector.rotate)
-            parts.start_soon(monitor.watch, hub, lambda: self._opened.store.next_due_at)
+            parts.start_soon(monitor.watch, hub, lambda: self._committer.next_due_at)
             parts.start_soon(monitor.report_statistics, hub)
             if self._settings.demo:
                 parts.start_soon(produce, hub, self._machine.chance)

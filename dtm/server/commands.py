@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -9,21 +12,31 @@ from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.server.inquiries import INQUIRIES, Inquiry
 from dtm.server.translate import Unacceptable
-from dtm.storage.batch import Clear, Reprocess, Selection
+from dtm.storage.batch import Cancel, Clear, Command, Reprocess, Selection, TaskSelection
 
 MAX_COMMAND = 10_000
-"""Dead letters that one command settles at most; a larger selection takes several commands."""
+"""What one command settles at most; a larger selection takes several commands."""
 
 
-class _Arguments(Struct, frozen=True, forbid_unknown_fields=True):
+class _Letters(Struct, frozen=True, forbid_unknown_fields=True):
     selection: Selection
     limit: int
 
 
-_COMMANDS: dict[str, type[Reprocess | Clear]] = {"deadletter.reprocess": Reprocess, "deadletter.clear": Clear}
+class _Tasks(Struct, frozen=True, forbid_unknown_fields=True):
+    selection: TaskSelection
+    limit: int
 
 
-def command(message: messages.Admin) -> Reprocess | Clear | Inquiry:
+_Arguments = _Letters | _Tasks
+_COMMANDS: dict[str, tuple[type[_Arguments], Callable[[Any, int], Command]]] = {
+    "deadletter.reprocess": (_Letters, Reprocess),
+    "deadletter.clear": (_Letters, Clear),
+    "tasks.cancel": (_Tasks, Cancel),
+}
+
+
+def command(message: messages.Admin) -> Command | Inquiry:
     """Give what an `Admin` message asks for.
 
     Raises:
@@ -36,9 +49,10 @@ def command(message: messages.Admin) -> Reprocess | Clear | Inquiry:
     try:
         if name in INQUIRIES:
             return msgspec.json.decode(message.args, type=INQUIRIES[name])
-        arguments = msgspec.json.decode(message.args, type=_Arguments)
+        kind, make = _COMMANDS[name]
+        arguments = msgspec.json.decode(message.args, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Unacceptable(ErrorCode.BAD_ARGUMENTS, f"{name}: {error}") from error
     if not 1 <= arguments.limit <= MAX_COMMAND:
         raise Unacceptable(ErrorCode.BAD_ARGUMENTS, f"wanted a limit from 1 to {MAX_COMMAND}, found {arguments.limit}")
-    return _COMMANDS[name](arguments.selection, arguments.limit)
+    return make(arguments.selection, arguments.limit)

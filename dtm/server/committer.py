@@ -7,6 +7,7 @@ committed; nothing is answered before that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import anyio
 import structlog
@@ -19,16 +20,20 @@ from dtm.server.machine import InOrder
 from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Outlet, Roster
 from dtm.server.translate import Unacceptable
-from dtm.storage.batch import Change, Clear, Departure, Registration, Report, Reprocess, Submission
+from dtm.storage.batch import Cancellation, Change, Command, Departure, Progress, Registration, Report, Submission
 from dtm.storage.errors import StoreBusy
-from dtm.storage.receipt import Receipt, Refused, Registered, Resolved, Submitted
+from dtm.storage.receipt import Cancelled, Receipt, Refused, Registered, Resolved, Submitted
 from dtm.storage.store import Store
+from dtm.storage.transaction import earlier
 from dtm.storage.witness import Witness
 
 MAX_OPEN_BYTES = 16 * 1024 * 1024
 """Size of the open batch from which on whoever adds to it has to wait until it is on its way to the disk."""
 
 BUSY_PAUSE_S = 0.05
+
+PROGRESS_PAUSE_S = 0.5
+"""What running tasks say of themselves goes to the disk so seldom, and with whatever else goes there."""
 
 _LOCKED = "another program holds the database's write lock"
 
@@ -50,6 +55,9 @@ class Committer:
         self._delivered = Event()
         self._in_flight = False
         self._blocked_s: float | None = None
+        self._progress: dict[tuple[int, int], Progress] = {}
+        self._progressed_s = clock.monotonic_s() - PROGRESS_PAUSE_S
+        self._spares_until_s = -inf
 
     # What goes in. Each of these returns at once.
 
@@ -77,8 +85,16 @@ class Committer:
 
     def report(self, report: Report, reporter: Outlet) -> None:
         """Pass on a client's word on an assignment; `reporter` gets the verdict."""
+        its = (report.assignment_id, report.task_id)
+        if its in self._progress:
+            # The last word before the end.
+            self._open.batch.progress[its] = self._progress.pop(its)
         self._open.report(report, reporter)
         self.wake()
+
+    def note_progress(self, assignment_id: int, task_id: int, progress: Progress) -> None:
+        """Keep the last word on a running task until its turn comes to be written down."""
+        self._progress[assignment_id, task_id] = progress
 
     def depart(self, departure: Departure) -> None:
         """Take back what a client that is gone holds."""
@@ -90,7 +106,12 @@ class Committer:
         self._open.submit(submission, then)
         self.wake()
 
-    def command(self, command: Reprocess | Clear, then: Callable[[Resolved | Refused], None]) -> None:
+    def cancel(self, cancellation: Cancellation, then: Callable[[Cancelled | Refused], None]) -> None:
+        """Cancel tasks; `then` hears how they stand."""
+        self._open.cancel(cancellation, then)
+        self.wake()
+
+    def command(self, command: Command, then: Callable[[Resolved | Refused], None]) -> None:
         """Carry out an operator's command; `then` hears what it did."""
         self._open.command(command, then)
         self.wake()
@@ -105,6 +126,10 @@ class Committer:
         self._open.batch.log_position = position
         self.wake()
 
+    def spare_overdue(self, until_s: float) -> None:
+        """Let no attempt end for its timeout before this monotonic moment: who runs it was not heard for a while."""
+        self._spares_until_s = max(self._spares_until_s, until_s)
+
     def wake(self) -> None:
         """Ask for a transaction even if nothing was put in: there may be tasks to give out."""
         self._wanted.set()
@@ -113,6 +138,17 @@ class Committer:
     def identity(self) -> Witness:
         """Which store this is, and its epoch."""
         return self._store.identity
+
+    @property
+    def next_due_at(self) -> int | None:
+        """When time alone changes something in the store, or there is something to be said (UTC microseconds)."""
+        deadline_at = self._store.next_deadline_at
+        if deadline_at is not None and self._spares_until_s > self._clock.monotonic_s():
+            deadline_at = max(deadline_at, self._clock.at(self._spares_until_s))
+        due_at = earlier(self._store.next_due_at, deadline_at)
+        if self._progress:
+            due_at = earlier(due_at, self._clock.at(self._progressed_s + PROGRESS_PAUSE_S))
+        return due_at
 
     @property
     def is_full(self) -> bool:
@@ -168,6 +204,7 @@ class Committer:
         while True:
             # Meanwhile clients may have come or gone.
             taken.batch.seats = self._roster.seats()
+            taken.batch.spares_overdue = self._clock.monotonic_s() < self._spares_until_s
             try:
                 receipt = await self._in_order(self._store.apply, taken.batch, self._clock.now())
             except StoreBusy as error:
@@ -193,6 +230,10 @@ class Committer:
 
     def _swap(self) -> OpenBatch:
         taken, self._open = self._open, OpenBatch()
+        if self._progress and self._clock.monotonic_s() >= self._progressed_s + PROGRESS_PAUSE_S:
+            taken.batch.progress |= self._progress
+            self._progress = {}
+            self._progressed_s = self._clock.monotonic_s()
         self._in_flight = True
         self._wanted = Event()
         self._swapped.set()

@@ -6,7 +6,8 @@ Runs between two batches, never waits, and changes nothing in the store.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from msgspec import UNSET, Raw, UnsetType
 
@@ -16,11 +17,13 @@ from dtm.protocol.messages import Message
 from dtm.server.events import log_events, logs_every_task
 from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Outlet, Roster
+from dtm.server.updates import moved, said
 from dtm.server.watchers import Watchers
 from dtm.storage.batch import Failure, Report
-from dtm.storage.receipt import Assigned, Ended, Receipt, Refused, Verdict
+from dtm.storage.receipt import Assigned, Ended, Receipt, Refused, Stopped, Verdict
 
 Sent = dict[Outlet, list[Message]]
+Answer = TypeVar("Answer")
 
 
 class Delivery:
@@ -34,17 +37,19 @@ class Delivery:
 
     def __call__(self, taken: OpenBatch, receipt: Receipt) -> None:
         """Tell everybody what the batch has done to what concerns them."""
-        for registered, then in zip(receipt.registrations, taken.on_registered, strict=True):
-            then(registered)
+        _answer(receipt.registrations, taken.on_registered)
         news: Sent = defaultdict(list)
+        self._stops(news, receipt.stopped)
         self._tasks(news, receipt.assigned)
+        self._updates(news, said(receipt.progressed))
         self._notices(news, receipt.ended)
         for outlet in news:
             outlet.hurry()
-        for submitted, then_submitted in zip(receipt.submissions, taken.on_submitted, strict=True):
-            then_submitted(submitted)
-        for resolved, then_resolved in zip(receipt.commands, taken.on_resolved, strict=True):
-            then_resolved(resolved)
+        _answer(receipt.submissions, taken.on_submitted)
+        # Whoever has just submitted a task may follow it from now on.
+        self._updates(news, moved(receipt))
+        _answer(receipt.cancellations, taken.on_cancelled)
+        _answer(receipt.commands, taken.on_resolved)
         sent: Sent = defaultdict(list)
         self._verdicts(sent, taken, receipt.reports)
         for outlet, its_news in news.items():
@@ -76,10 +81,29 @@ class Delivery:
                 )
             )
 
+    def _stops(self, news: Sent, stopped: Iterable[Stopped]) -> None:
+        for stop in stopped:
+            member = self._roster.find(stop.client_id)
+            # Whoever is away hears of it when it comes back with the assignment; what is over it does not get back.
+            if member is not None:
+                news[member.outlet].append(messages.Cancel(stop.task_id, stop.assignment_id, stop.reason))
+
+    def _updates(self, news: Sent, updates: Iterable[messages.TaskUpdate]) -> None:
+        if not self._watchers.anybody_follows:
+            return
+        for task_id, update in {update.task_id: update for update in updates}.items():
+            for outlet in self._watchers.following(task_id):
+                news[outlet].append(update)
+
     def _notices(self, news: Sent, ended: Iterable[Ended]) -> None:
         for task in ended:
             for outlet in self._watchers.finished(task.task_id):
                 news[outlet].append(notice(task.task_id, task.state, task.value, task.failure))
+
+
+def _answer(answers: Sequence[Answer], callers: Sequence[Callable[[Answer], None]]) -> None:
+    for answer, then in zip(answers, callers, strict=True):
+        then(answer)
 
 
 def _response(report: Report, verdict: Verdict | Refused) -> Message:

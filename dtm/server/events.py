@@ -10,10 +10,13 @@ import logging
 import structlog
 
 from dtm.core.lifecycle import State
-from dtm.storage.batch import Batch, Failed, Report, Reprocess, Success
+from dtm.storage.batch import Batch, Cancel, Clear, Command, Failed, Report, Reprocess, Success
 from dtm.storage.receipt import Receipt, Refused, Resolved, Verdict
 
 log = structlog.get_logger()
+
+_ENDS = {State.CANCELLED: "task.cancelled", State.EXPIRED: "task.expired"}
+_COMMANDS: dict[type[Command], str] = {Reprocess: "reprocess", Clear: "clear", Cancel: "cancel"}
 
 
 def logs_every_task() -> bool:
@@ -35,15 +38,24 @@ def log_events(batch: Batch, receipt: Receipt, *, every_task: bool) -> None:
             reason=task.reason,
             error=task.error,
         )
-    for ended in receipt.ended:
-        if ended.state is State.DEAD and ended.failure is not None:
-            log.error("task.dead", task=ended.task_id, kind=ended.kind, error=ended.failure.summary)
+    _log_ends(receipt)
     for left in receipt.left:
         level = logging.WARNING if left.why.is_death else logging.INFO
         event = "client.died" if left.why.is_death else "client.left"
         log.log(level, event, client=left.client_id, name=left.name, why=str(left.why), tasks=left.tasks)
     for command, resolved in zip(batch.commands, receipt.commands, strict=True):
-        _log_command("reprocess" if isinstance(command, Reprocess) else "clear", resolved)
+        _log_command(_COMMANDS[type(command)], resolved)
+
+
+def _log_ends(receipt: Receipt) -> None:
+    for ended in receipt.ended:
+        if ended.state is State.DEAD and ended.failure is not None:
+            log.error("task.dead", task=ended.task_id, kind=ended.kind, error=ended.failure.summary)
+    for state, event in _ENDS.items():
+        ids = [ended.task_id for ended in receipt.ended if ended.state is state]
+        if ids:
+            # One command ends thousands at once; the store has them all.
+            log.info(event, tasks=len(ids), first=ids[0])
 
 
 def _log_every_task(batch: Batch, receipt: Receipt) -> None:

@@ -15,7 +15,7 @@ from dtm.protocol.codec import ErrorCode
 from dtm.protocol.framing import MAX_ANSWER, MAX_LINE
 from dtm.protocol.messages import Id
 from dtm.server.translate import Unacceptable
-from dtm.storage.batch import Selection
+from dtm.storage.batch import Selection, TaskSelection
 from dtm.storage.reader import AttemptRow, DeadLetterRow, Reader, TaskHistory, TaskRow
 from dtm.storage.statistics import Statistics, statistics
 
@@ -120,13 +120,39 @@ class ListDeadTasks(Struct, frozen=True, forbid_unknown_fields=True):
         return moment.reader.dead_tasks(self.selection, limit=min(self.limit, MAX_IDS))
 
 
-Inquiry = Stats | ListTasks | ShowTask | ListDeaths | ListLetters | CountLetters | ListDeadTasks
+class CountTasks(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many tasks could be cancelled, and the newest one's number."""
+
+    selection: TaskSelection
+
+    def answer(self, moment: Moment) -> dict[str, int]:
+        """Count them."""
+        count, newest = moment.reader.count_active(self.selection)
+        return {"count": count, "newest": newest}
+
+
+class ListActive(Struct, frozen=True, forbid_unknown_fields=True):
+    """The tasks that could be cancelled, by their ids alone."""
+
+    selection: TaskSelection
+    limit: Limit
+
+    def answer(self, moment: Moment) -> list[int]:
+        """Read them."""
+        return moment.reader.active_tasks(self.selection, limit=min(self.limit, MAX_IDS))
+
+
+Inquiry = (
+    Stats | ListTasks | ShowTask | ListDeaths | ListLetters | CountLetters | ListDeadTasks | CountTasks | ListActive
+)
 
 INQUIRIES: dict[str, type[Inquiry]] = {
     "stats": Stats,
     "tasks.list": ListTasks,
     "tasks.show": ShowTask,
     "tasks.deaths": ListDeaths,
+    "tasks.count": CountTasks,
+    "tasks.active": ListActive,
     "deadletter.list": ListLetters,
     "deadletter.count": CountLetters,
     "deadletter.tasks": ListDeadTasks,

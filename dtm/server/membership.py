@@ -84,11 +84,12 @@ class Membership:
 
     def release(self, message: messages.Release) -> None:
         """Pass on that an assignment comes back unstarted."""
-        self._report(message, Released())
+        self._report(message, translate.release(message))
 
-    def progress(self, _: messages.Progress) -> None:
+    def progress(self, message: messages.Progress) -> None:
         """Pass on how far an assignment has come."""
-        self._registered()
+        if message.assignment in self._registered().held:
+            self._hub.committer.note_progress(message.assignment, message.task_id, translate.progress(message))
 
     def _joined(self, message: messages.Register, answer: Registered | Refused) -> None:
         self._is_registering = False

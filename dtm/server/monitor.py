@@ -34,9 +34,12 @@ async def watch(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
             # Nobody could be heard in that time; it must not count as silence or absence.
             log.warning("server.paused", seconds=round(late_s, 1))
             hub.roster.forgive(late_s, now_s)
+            # Nor may it make a result late. Who is paused often, and shortly, still ends what takes too long.
+            hub.committer.spare_overdue(now_s + min(late_s, settings.heartbeat_timeout_s))
         elif hub.committer.is_blocked:
             # Whoever wants to come back is refused until the store is free.
             hub.roster.forgive(now_s - looked_s, now_s)
+            hub.committer.spare_overdue(now_s + settings.reconnect_grace_s)
         looked_s = now_s
         hub.disk.look()
         _see_who_is_gone(hub, now_s)

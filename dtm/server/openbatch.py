@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dtm.server.roster import Outlet
-from dtm.storage.batch import Batch, Change, Clear, Departure, Registration, Report, Reprocess, Submission, Success
-from dtm.storage.receipt import Cause, Refused, Registered, Resolved, Submitted
+from dtm.storage.batch import Batch, Cancellation, Change, Command, Departure, Registration, Report, Submission, Success
+from dtm.storage.receipt import Cancelled, Cause, Refused, Registered, Resolved, Submitted
 
 _ITEM_BYTES = 500  # what an item takes in memory besides its payload
 
@@ -17,8 +17,8 @@ _ITEM_BYTES = 500  # what an item takes in memory besides its payload
 class OpenBatch:
     """What is to change, and what is to happen then.
 
-    Requests (registrations, submissions, commands) can be refused until the batch is on its way; what has happened
-    already (reports, departures, changes) cannot.
+    Requests (registrations, submissions, cancellations, commands) can be refused until the batch is on its way; what
+    has happened already (reports, departures, changes) cannot.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,7 @@ class OpenBatch:
         self.on_registered: list[Callable[[Registered | Refused], None]] = []
         self.on_submitted: list[Callable[[Submitted | Refused], None]] = []
         self.on_resolved: list[Callable[[Resolved | Refused], None]] = []
+        self.on_cancelled: list[Callable[[Cancelled | Refused], None]] = []
 
     def register(self, registration: Registration, then: Callable[[Registered | Refused], None]) -> None:
         """Add a client to let in."""
@@ -42,7 +43,13 @@ class OpenBatch:
         self.on_submitted.append(then)
         self._count(sum(len(task.payload) for task in submission.tasks), items=len(submission.tasks), requests=1)
 
-    def command(self, command: Reprocess | Clear, then: Callable[[Resolved | Refused], None]) -> None:
+    def cancel(self, cancellation: Cancellation, then: Callable[[Cancelled | Refused], None]) -> None:
+        """Add tasks to cancel."""
+        self.batch.cancellations.append(cancellation)
+        self.on_cancelled.append(then)
+        self._count(items=len(cancellation.ids), requests=1)
+
+    def command(self, command: Command, then: Callable[[Resolved | Refused], None]) -> None:
         """Add an operator's command."""
         self.batch.commands.append(command)
         self.on_resolved.append(then)
@@ -67,12 +74,13 @@ class OpenBatch:
     def refuse_requests(self, reason: str) -> None:
         """Take out what was only asked for, so that it is never carried out, and tell so who asked."""
         batch = self.batch
-        asked = [*self.on_registered, *self.on_submitted, *self.on_resolved]
+        asked = [*self.on_registered, *self.on_submitted, *self.on_resolved, *self.on_cancelled]
         self.size -= sum(self._size_of(submission) for submission in batch.submissions)
         self.size -= _ITEM_BYTES * (len(batch.registrations) + len(batch.commands))
+        self.size -= _ITEM_BYTES * sum(len(cancellation.ids) for cancellation in batch.cancellations)
         self.requests = 0
-        batch.registrations, batch.submissions, batch.commands = [], [], []
-        self.on_registered, self.on_submitted, self.on_resolved = [], [], []
+        batch.registrations, batch.submissions, batch.commands, batch.cancellations = [], [], [], []
+        self.on_registered, self.on_submitted, self.on_resolved, self.on_cancelled = [], [], [], []
         for then in asked:
             then(Refused(reason, Cause.BUSY))
 

@@ -15,7 +15,7 @@ from dtm.server.hub import Hub
 from dtm.server.inquiries import answer
 from dtm.server.roster import Outlet
 from dtm.server.translate import left_out, refusal
-from dtm.storage.batch import Clear, Reprocess
+from dtm.storage.batch import Cancel, Clear, Reprocess
 from dtm.storage.errors import StoreFailed
 from dtm.storage.receipt import Refused, Resolved
 
@@ -34,7 +34,7 @@ class Operator:
             Unacceptable: there is no such command, not with such arguments, or its answer is too large.
         """
         wanted = command(message)
-        if isinstance(wanted, Reprocess | Clear):
+        if isinstance(wanted, Reprocess | Clear | Cancel):
             self._hub.committer.command(wanted, lambda resolved: self._resolved(message, resolved))
             return
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dtm.core.lifecycle import ENDED
+from dtm.core.lifecycle import ENDED, State
 from dtm.protocol import messages
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.framing import MAX_LINE
@@ -16,8 +16,9 @@ from dtm.server.delivery import notice, wire_failure, wire_value
 from dtm.server.hub import Hub
 from dtm.server.roster import Outlet
 from dtm.server.translate import Unacceptable
+from dtm.storage.batch import Cancellation
 from dtm.storage.reader import TaskRow
-from dtm.storage.receipt import Refused, Submitted
+from dtm.storage.receipt import Cancelled, Refused, Submitted
 
 
 class Requests:
@@ -45,9 +46,9 @@ class Requests:
 
     async def query(self, message: messages.Query) -> None:
         """Tell how tasks stand."""
-        if message.notify:
+        if message.notify or message.updates:
             # Before the look: whatever ends in between is told twice rather than never.
-            self._hub.watchers.watch(self._outlet, message.ids)
+            self._hub.watchers.watch(self._outlet, message.ids, follows=message.updates)
         tasks = await self._hub.lookup.tasks(message.ids)
         for id, task in zip(message.ids, tasks, strict=True):
             if task is None or task.state in ENDED:
@@ -59,19 +60,26 @@ class Requests:
             )
         self._outlet.send([response])
 
-    def cancel(self, _: messages.CancelRequest) -> None:
+    def cancel(self, message: messages.CancelRequest) -> None:
         """Have tasks cancelled, and answer once that is on disk."""
-        raise Unacceptable(ErrorCode.REFUSED, "this server does not cancel tasks yet")
+        self._hub.committer.require_room()
+        self._hub.committer.cancel(Cancellation(tuple(message.ids)), lambda answer: self._cancelled(message, answer))
 
     def _submitted(self, message: messages.Submit, answer: Submitted | Refused) -> None:
         if isinstance(answer, Refused):
             self._outlet.send([translate.left_out(answer, message)])
             return
         self._outlet.send([messages.SubmitResponse(message.ref, answer.ids, answer.duplicates)])
-        if message.notify and not self._has_left:
-            self._hub.watchers.watch(self._outlet, answer.ids)
+        if (message.notify or message.updates) and not self._has_left:
+            self._hub.watchers.watch(self._outlet, answer.ids, follows=message.updates)
             if answer.duplicates:
                 self._hub.background(self._tell_of_ended, answer.duplicates)
+
+    def _cancelled(self, message: messages.CancelRequest, answer: Cancelled | Refused) -> None:
+        if isinstance(answer, Refused):
+            self._outlet.send([translate.left_out(answer, message)])
+        else:
+            self._outlet.send([messages.CancelResponse(message.ref, answer.states)])
 
     async def _tell_of_ended(self, ids: list[int]) -> None:
         for task in await self._hub.lookup.tasks(ids):
@@ -89,4 +97,8 @@ def _status(task: TaskRow) -> messages.TaskStatus:
         max_retries=task.max_retries,
         value=wire_value(task.result),
         error=wire_failure(task.failure),
+        fraction=None if task.progress is None else task.progress.fraction,
+        note="" if task.progress is None else task.progress.note,
+        run_at=task.run_at / 1_000_000 if task.state == State.SCHEDULED and task.run_at is not None else None,
+        cancel_requested=task.cancel_requested_at is not None,
     )

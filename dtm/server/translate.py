@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import UNSET, Raw
 
 from dtm.protocol import messages
@@ -10,7 +11,7 @@ from dtm.protocol.framing import MAX_VALUE
 from dtm.protocol.messages import ClientMessage, SubmittedTask
 from dtm.protocol.values import MAX_DEPTH, is_too_deep
 from dtm.server.limits import Limits
-from dtm.storage.batch import Failed, Failure, NewTask, Submission, Success
+from dtm.storage.batch import Failed, Failure, NewTask, Progress, Released, Submission, Success
 from dtm.storage.receipt import Cause, Refused
 
 MICROSECONDS = 1_000_000
@@ -68,12 +69,27 @@ def outcome(message: messages.Result) -> Success | Failed:
     if message.ok:
         return Success(_text(message.value, "value", MAX_VALUE))
     error = message.error or messages.Failure("Unknown", "the client gave no reason")
-    return Failed(Failure(error.type, error.message, error.traceback), may_retry=message.retry)
+    bases = () if error.bases is UNSET else tuple(error.bases)
+    failure = Failure(error.type, error.message, error.traceback)
+    return Failed(failure, message.retry, _microseconds(message.after), bases)
+
+
+def release(message: messages.Release) -> Released:
+    """Give what a `Release` says of its attempt."""
+    return Released(_microseconds(message.delay))
+
+
+def progress(message: messages.Progress) -> Progress:
+    """Give what a running task says of itself."""
+    # It has no answer in which it could be refused, and no column holds a NUL.
+    return Progress(message.fraction, message.note.replace("\0", "\\0"))
 
 
 def _new_task(task: SubmittedTask, max_payload: int) -> NewTask:
     if task.delay is not None and task.run_at is not None:
         raise Unacceptable(ErrorCode.BAD_MESSAGE, "wanted delay or run_at, found both")
+    if task.expires is not None and task.expires_at is not None:
+        raise Unacceptable(ErrorCode.BAD_MESSAGE, "wanted expires or expires_at, found both")
     return NewTask(
         task.kind,
         _text(task.payload, "payload", max_payload),
@@ -83,6 +99,10 @@ def _new_task(task: SubmittedTask, max_payload: int) -> NewTask:
         _microseconds(task.run_at),
         task.max_retries,
         _microseconds(task.timeout),
+        _microseconds(task.expires),
+        _microseconds(task.expires_at),
+        task.unique,
+        None if task.retry is None else msgspec.json.encode(task.retry).decode(),
     )
 
 

@@ -9,14 +9,17 @@ from sqlalchemy import BindParameter, ColumnElement, bindparam, func, literal_co
 
 from dtm.core.lifecycle import Event, State, next_state
 from dtm.storage.batch import Cancel, Cancellation, TaskSelection
+from dtm.storage.progress import read
 from dtm.storage.receipt import Cancelled, Ended, Resolved, Stopped
 from dtm.storage.schema import assignments, is_in, tasks, waits
 from dtm.storage.sql import AnyRow, AnySelect, among, given, those, values
 from dtm.storage.transaction import Transaction
 
 _WAITING = (State.SCHEDULED, State.PENDING)
+ACTIVE = (*_WAITING, State.ASSIGNED)
+"""The states that a cancellation can change."""
 
-_COLUMNS = (tasks.c.id, tasks.c.kind, tasks.c.state, tasks.c.retry_count, tasks.c.assignment_id)
+_COLUMNS = (tasks.c.id, tasks.c.kind, tasks.c.state, tasks.c.retry_count, tasks.c.assignment_id, tasks.c.progress)
 _NAMED = (
     select(*_COLUMNS, assignments.c.client_id)
     .join_from(tasks, assignments, assignments.c.id == tasks.c.assignment_id, isouter=True)
@@ -76,7 +79,7 @@ def _conditions(selection: TaskSelection) -> Iterator[ColumnElement[bool]]:
 
 
 def _selected(tx: Transaction, selection: TaskSelection, most: int) -> Iterator[AnyRow]:
-    for state in (*_WAITING, State.ASSIGNED):
+    for state in ACTIVE:
         yield from tx.connection.execute(selected(selection, state).limit(most)).all()
 
 
@@ -92,8 +95,8 @@ def _cancel(tx: Transaction, rows: Sequence[AnyRow]) -> None:
     for id, kind, state, *_ in waiting:
         tx.books.move(kind, State(state), State.CANCELLED)
         tx.receipt.ended.append(Ended(id, kind, State.CANCELLED))
-    for id, _, _, retry_count, assignment_id, client_id in running:
-        tx.receipt.stopped.append(Stopped(client_id, assignment_id, id, retry_count, "cancelled"))
+    for id, _, _, retry_count, assignment_id, text, client_id in running:
+        tx.receipt.stopped.append(Stopped(client_id, assignment_id, id, retry_count, "cancelled", read(text)))
     tx.books.happened("cancelled", len(waiting))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from dtm.storage.attempts import ATTEMPT, Attempt, Died, Outcome, end
 from dtm.storage.batch import Change, Departure, Failure, Registration, Released, Why
+from dtm.storage.progress import read
 from dtm.storage.receipt import Left, Registered, Stopped
 from dtm.storage.schema import assignments, clients, tasks
 from dtm.storage.sql import among, given, values
@@ -46,7 +47,7 @@ _HELD = (
     .where(assignments.c.client_id == bindparam("client"), assignments.c.finished_at.is_(None))
 )
 _TO_STOP = (
-    select(assignments.c.id, assignments.c.task_id, tasks.c.retry_count)
+    select(assignments.c.id, assignments.c.task_id, tasks.c.retry_count, tasks.c.progress)
     .join_from(assignments, tasks, tasks.c.id == assignments.c.task_id)
     .where(among(assignments.c.id, "ids"), tasks.c.cancel_requested_at.is_not(None))
 )
@@ -84,8 +85,8 @@ def _resume(tx: Transaction, client_id: int, newcomer: Registration) -> Register
     tx.change(_TAKE_OVER, [(id, client_id) for id in resumed])
     if resumed:
         # It may not have heard.
-        for id, task_id, retry_count in tx.connection.execute(_TO_STOP, {"ids": values(resumed)}):
-            tx.receipt.stopped.append(Stopped(client_id, id, task_id, retry_count, "cancelled"))
+        for id, task_id, retry_count, text in tx.connection.execute(_TO_STOP, {"ids": values(resumed)}):
+            tx.receipt.stopped.append(Stopped(client_id, id, task_id, retry_count, "cancelled", read(text)))
     # Whoever can name its earlier assignments is the same process. What it does not name never reached it.
     earlier = sorted({row.client_id for row in named} | _present(tx, client_id, newcomer))
     depart(tx, [Departure(id, Why.CAME_BACK) for id in earlier])

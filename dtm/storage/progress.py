@@ -35,7 +35,12 @@ def note(tx: Transaction, progress: Mapping[tuple[int, int], Progress]) -> None:
     items = [(assignment, task, _text(its)) for (assignment, task), its in progress.items()]
     changed = tx.run(_NOTE, {"rows": rows(items)}).fetchall()
     for task_id, retry_count, text in changed:
-        tx.receipt.progressed.append(Progressed(task_id, retry_count, msgspec.json.decode(text, type=Progress)))
+        tx.receipt.progressed.append(Progressed(task_id, retry_count, read(text)))
+
+
+def read(text: str | None) -> Progress:
+    """Read what is kept with a task; one that has said nothing has said nothing of everything."""
+    return Progress() if text is None else msgspec.json.decode(text, type=Progress)
 
 
 def _text(progress: Progress) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, TextClause, bindparam, select
+from sqlalchemy import Connection, TextClause, bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
-from dtm.storage.batch import Failure, Progress, Selection
+from dtm.storage.batch import Failure, Progress, Selection, TaskSelection
+from dtm.storage.cancel import ACTIVE, selected
 from dtm.storage.deadletters import how_many, is_selected
 from dtm.storage.engine import reader_engine
 from dtm.storage.errors import StoreFailed
@@ -236,6 +237,26 @@ class Reader:
         """List the tasks of open dead letters by their ids alone, the newest letter first."""
         statement = _DEAD_TASKS.where(is_selected(selection)).limit(limit)
         return [task_id for (task_id,) in self.rows(statement)]
+
+    def count_active(self, selection: TaskSelection) -> tuple[int, int]:
+        """Count tasks that could be cancelled, and give the newest one's number to bound a command by."""
+        count, newest = 0, 0
+        with self.moment():
+            for state in ACTIVE:
+                found = selected(selection, state).with_only_columns(func.count(), func.max(tasks.c.id))
+                ((its_count, its_newest),) = self.rows(found)
+                count, newest = count + its_count, max(newest, its_newest or 0)
+        return count, newest
+
+    def active_tasks(self, selection: TaskSelection, *, limit: int) -> list[int]:
+        """List tasks that could be cancelled by their ids alone, the newest of each state first."""
+        with self.moment():
+            found = [
+                row[0]
+                for state in ACTIVE
+                for row in self.rows(selected(selection, state).order_by(tasks.c.id.desc()).limit(limit))
+            ]
+        return sorted(found, reverse=True)[:limit]
 
     def present_clients(self) -> list[int]:
         """List the clients that no departure has been noted of."""

@@ -124,6 +124,7 @@ class Stopped(Struct, frozen=True, gc=False):
     task_id: int
     retry_count: int
     reason: Literal["cancelled", "timeout"]
+    progress: Progress = Progress()
 
 
 class Progressed(Struct, frozen=True, gc=False):
