@@ -179,7 +179,8 @@ _ENDED_AS: dict[type[Outcome], str] = {
 
 def _finish_row(ending: Ending) -> tuple[int | str | None, ...]:
     ended_as = _ENDED_AS[type(ending.outcome)]
-    if ending.event is Event.CANCEL and ended_as == "failed":
+    if ending.event is Event.CANCEL and not isinstance(ending.outcome, Released):
+        # Whatever it died of, it costs no try.
         ended_as = "cancelled"
     return (ending.attempt.assignment_id, ended_as, _failure_text(ending.outcome))
 

@@ -19,10 +19,10 @@ def test_tasks_are_counted_by_kind_and_state(scene: Scene, admin: Admin) -> None
 
     table = admin("stats").table
 
-    assert ["KIND", "SCHEDULED", "PENDING", "ASSIGNED", "COMPLETED", "DEAD", "TOTAL"] in table
-    assert ["add", "0", "2", "0", "0", "0", "2"] in table
-    assert ["mul", "1", "0", "0", "0", "1", "2"] in table
-    assert ["TOTAL", "1", "2", "0", "0", "1", "4"] in table
+    assert ["KIND", "SCHEDULED", "PENDING", "ASSIGNED", "COMPLETED", "DEAD", "CANCELLED", "EXPIRED", "TOTAL"] in table
+    assert ["add", "0", "2", "0", "0", "0", "0", "0", "2"] in table
+    assert ["mul", "1", "0", "0", "0", "1", "0", "0", "2"] in table
+    assert ["TOTAL", "1", "2", "0", "0", "1", "0", "0", "4"] in table
 
 
 def test_counts_are_numbers_for_programs(scene: Scene, admin: Admin) -> None:
@@ -31,7 +31,8 @@ def test_counts_are_numbers_for_programs(scene: Scene, admin: Admin) -> None:
 
     document = admin("stats", "-o", "json").document
 
-    counts = {"scheduled": 0, "pending": 1, "assigned": 0, "completed": 0, "dead": 0, "total": 1}
+    ended = {"completed": 0, "dead": 0, "cancelled": 0, "expired": 0}
+    counts = {"scheduled": 0, "pending": 1, "assigned": 0, **ended, "total": 1}
     assert document["kinds"] == [{"kind": "1e5", **counts}]
     assert document["total"] == counts
 
@@ -40,7 +41,7 @@ def test_kind_that_looks_like_a_number_is_shown_as_it_is(scene: Scene, admin: Ad
     """No table turns the kind `1e5` into 100000."""
     scene.submit(NewTask("1e5", "1"))
 
-    assert ["1e5", "0", "1", "0", "0", "0", "1"] in admin("stats").table
+    assert ["1e5", "0", "1", "0", "0", "0", "0", "0", "1"] in admin("stats").table
 
 
 def test_oldest_waiting_task_is_named(scene: Scene, admin: Admin) -> None:

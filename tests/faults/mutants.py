@@ -66,6 +66,11 @@ class Mutator:
             "priority": lambda: chance.randint(-2, 2),
             "delay": lambda: chance.choice((None, 0, 0.001, 1e6)),
             "run_at": lambda: None,
+            "timeout": lambda: chance.choice((None, 0.001, 30)),
+            "expires": lambda: chance.choice((None, 0, 0.001, 1e6)),
+            "expires_at": lambda: None,
+            "unique": lambda: chance.choice((None, "u", self._key())),
+            "after": lambda: chance.choice((None, 0, 0.001, 1e6)),
             "ids": lambda: [self._number() for _ in range(chance.randint(0, 5))],
             # Of its own: a client that comes back under another's name and instance takes its connection's place.
             "name": lambda: f"w{chance.getrandbits(60):x} \x1b[2J",

@@ -29,13 +29,29 @@ NEVER = {
     "a task was given out again after its end": """
         SELECT later.id, later.task_id FROM assignments AS later JOIN assignments AS winner USING (task_id)
         WHERE winner.outcome = 'completed' AND later.id > winner.id""",
+    "a task that was cancelled or has expired was given out after that": """
+        SELECT task_id, assigned_at, tasks.finished_at FROM tasks JOIN assignments ON task_id = tasks.id
+        WHERE state IN ('cancelled', 'expired') AND assigned_at > tasks.finished_at""",
+    "an attempt began although its task had expired": """
+        SELECT task_id, assigned_at, expires_at FROM tasks JOIN assignments ON task_id = tasks.id
+        WHERE assigned_at >= expires_at""",
+    "a task goes on although it was to stop": """
+        SELECT id, state FROM tasks
+        WHERE cancel_requested_at IS NOT NULL AND state NOT IN ('assigned', 'completed', 'cancelled')""",
+    "an attempt that is over has a deadline": """
+        SELECT id, state FROM tasks WHERE deadline_at IS NOT NULL AND state <> 'assigned'""",
+    "two tasks that have not ended are one by their unique key": """
+        SELECT kind, unique_key, count(*) FROM tasks WHERE unique_key IS NOT NULL
+        AND state IN ('scheduled', 'pending', 'assigned') GROUP BY kind, unique_key HAVING count(*) > 1""",
     "a task has more failed attempts than it may have": """
         SELECT id, max_retries FROM tasks WHERE
-        (SELECT count(*) FROM assignments WHERE task_id = tasks.id AND outcome IN ('failed', 'died')) > max_retries *
+        (SELECT count(*) FROM assignments WHERE task_id = tasks.id AND outcome IN ('failed', 'died', 'timed out'))
+        > max_retries *
         (1 + (SELECT count(*) FROM dead_letters WHERE task_id = tasks.id AND resolution = 'reprocessed'))""",
     "retry_count is not the number of failed attempts since the task was last reprocessed": """
         SELECT id, retry_count FROM tasks WHERE retry_count <>
-        (SELECT count(*) FROM assignments WHERE task_id = tasks.id AND outcome IN ('failed', 'died') AND finished_at >
+        (SELECT count(*) FROM assignments WHERE task_id = tasks.id
+        AND outcome IN ('failed', 'died', 'timed out') AND finished_at >
         (SELECT coalesce(max(resolved_at), 0) FROM dead_letters WHERE task_id = tasks.id))""",
     "a task's current attempt is over, or another's": """
         SELECT tasks.id, assignment_id FROM tasks LEFT JOIN assignments
@@ -68,7 +84,8 @@ NEVER = {
 
 # Once everybody who may still be alive has been given the time to show it, and all work is done.
 NEVER_AT_REST = {
-    "a task was forgotten": "SELECT id, state FROM tasks WHERE state NOT IN ('completed', 'dead')",
+    "a task was forgotten": """
+        SELECT id, state FROM tasks WHERE state NOT IN ('completed', 'dead', 'cancelled', 'expired')""",
     "an attempt is still open": "SELECT id, task_id FROM assignments WHERE finished_at IS NULL",
 }
 
@@ -187,7 +204,7 @@ def _is_as_sent(assignment: int, row: Row, ledger: Ledger) -> bool:
 
 
 def _ends(connection: sqlite3.Connection, ended: set[tuple[int, str]]) -> Complaints:
-    true = set(connection.execute("SELECT id, state FROM tasks WHERE state = 'completed'"))
+    true = set(connection.execute("SELECT id, state FROM tasks WHERE state IN ('completed', 'cancelled', 'expired')"))
     true |= set(connection.execute("SELECT task_id, 'dead' FROM dead_letters"))
     yield from _some("an end was told of that is not in the database", ended - true)
 

@@ -45,6 +45,12 @@ WRONG_ROWS = {
     "a task has succeeded twice": "UPDATE assignments SET task_id = 1 WHERE task_id = 2",
     "state and attempts disagree": "UPDATE tasks SET state = 'pending' WHERE id = 1",
     "given out again after its end": "UPDATE assignments SET task_id = 1 WHERE task_id = 4",
+    "was given out after that": "UPDATE tasks SET state = 'expired', finished_at = 1 WHERE id = 1",
+    "although its task had expired": "UPDATE tasks SET expires_at = 1 WHERE id = 1",
+    "although it was to stop": "UPDATE tasks SET cancel_requested_at = 1 WHERE id = 4",
+    "an attempt that is over has a deadline": "UPDATE tasks SET deadline_at = 1 WHERE id = 4",
+    "one by their unique key": """
+        DROP INDEX uq_tasks_unique; UPDATE tasks SET state = 'pending', unique_key = 'u' WHERE id < 3""",
     "more failed attempts than it may": "UPDATE assignments SET outcome = 'died', task_id = 4 WHERE task_id = 3",
     "retry_count is not the number": "UPDATE tasks SET retry_count = 1 WHERE id = 1",
     "current attempt is over": "UPDATE tasks SET state = 'assigned', assignment_id = 1 WHERE id = 1",

@@ -120,7 +120,7 @@ FENCES = (
     Mutation(
         name="a key of another task not refused",
         file="dtm/storage/intake.py",
-        line="                _require_same(task, twin)\n",
+        line="        _require_same(task, known)\n",
         weakened="",
         tests=(f"{_STORAGE}/test_intake.py",),
     ),

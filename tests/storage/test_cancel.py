@@ -132,7 +132,7 @@ def test_a_timeout_ends_it_too(stage: Stage) -> None:
 
     assert receipt.ended == [Ended(1, "add", State.CANCELLED)]
     assert stage.report(assigned, OK) == Verdict(accepted=False, state="cancelled")
-    assert stage.sql("SELECT outcome FROM assignments") == [("timed out",)]
+    assert stage.sql("SELECT outcome FROM assignments") == [("cancelled",)]
 
 
 def test_the_attempts_outcome_says_that_it_stopped(stage: Stage, asked: Assigned) -> None:
