@@ -100,7 +100,7 @@ async def test_a_producer_outlives_whatever_a_server_says(chance: random.Random)
         for _ in range(3):
             group.start_soon(_ask_forever, partial(_submit_and_wait, producer), answered)
             group.start_soon(_ask_forever, partial(producer.query, [1, 2, 7], follow=True), answered)
-        for _ in range(CONVERSATIONS):
+        for _ in range(2 * CONVERSATIONS):
             await _serve(producer, await Link.open("nowhere", 0, connect))
             # Small numbers, so that some of what the server says is about them.
             producer._next_ref = 1
