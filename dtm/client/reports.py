@@ -1,9 +1,11 @@
-"""What a worker says of a task that has run.
+"""What a worker says of a task: how far it has got, and how it has ended.
 
-Knows no connection, and keeps nothing.
+Knows no connection and no clock.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import structlog
 from msgspec import UNSET
@@ -12,9 +14,22 @@ from dtm.client.failures import Failure
 from dtm.client.handlers import Returned, Success
 from dtm.client.work import Work
 from dtm.protocol import messages
-from dtm.protocol.messages import Release, Result
+from dtm.protocol.messages import Progress, Release, Result
+
+# Nobody reads faster; and what nobody has read yet is not worth a write to the server's disk.
+PROGRESS_S = 0.5
 
 log = structlog.get_logger()
+
+
+def news(works: Iterable[Work], now_s: float) -> list[Progress]:
+    """Tell how far tasks have got: each one's last word, if it is new, at most one in `PROGRESS_S` seconds."""
+    return [_progress(work, now_s) for work in works if _is_news(work) and now_s - work.told_s >= PROGRESS_S]
+
+
+def last_news(work: Work) -> list[Progress]:
+    """Tell how far a task had got that has ended, if it is new."""
+    return [_progress(work, work.told_s)] if _is_news(work) else []
 
 
 def report(work: Work) -> Result | Release:
@@ -30,6 +45,17 @@ def report(work: Work) -> Result | Release:
             if delay_s is not None:
                 log.info("task.snoozed", task=work.task_id, kind=work.handler.kind, delay_s=delay_s)
             return Release(work.task_id, work.assignment, delay_s)
+
+
+def _is_news(work: Work) -> bool:
+    return work.current.latest is not work.told
+
+
+def _progress(work: Work, now_s: float) -> Progress:
+    latest = work.current.latest
+    assert latest is not None
+    work.told, work.told_s = latest, now_s
+    return Progress(work.task_id, work.assignment, *latest)
 
 
 def cancelled(work: Work) -> Result:

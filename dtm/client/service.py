@@ -46,6 +46,7 @@ class Service:
         self._outgoing = Outgoing()
         self._welcome: messages.RegisterResponse | None = None
         self._welcomed = anyio.Event()
+        self._cancels: list[messages.Cancel] = []
 
     def say(self, messages: Iterable[ClientMessage]) -> None:
         """Send messages, if the server knows already who speaks; what must not be lost, the workload keeps."""
@@ -96,6 +97,10 @@ class Service:
         while True:
             for message in await self._link.receive():
                 self._hear(message)
+            if self._cancels:
+                # All of one read together: what has not begun is looked through once.
+                cancels, self._cancels = self._cancels, []
+                self.say(self._workload.cancel(cancels))
 
     def _hear(self, message: ServerMessage) -> None:
         match message:
@@ -103,6 +108,8 @@ class Service:
                 self.say(self._workload.take(message))
             case messages.ResultResponse():
                 self._workload.answered(message)
+            case messages.Cancel():
+                self._cancels.append(message)
             case messages.RegisterResponse():
                 self._begin(message)
             case messages.ShuttingDown():

@@ -90,8 +90,12 @@ class Slots:
         return 0.0 if self._waiting.empty() else self._clock_s() - self._begun_s
 
     def overran(self, work: Work) -> bool:
-        """Say whether `work` has begun and runs for longer than it may."""
-        return work.timeout_s is not None and 0 < work.begun_s < self._clock_s() - work.timeout_s
+        """Say whether `work`, which runs, does so in a thread and for longer than it may: nobody can stop it there."""
+        return (
+            work.timeout_s is not None
+            and work.handler.executor == "thread"
+            and (work.stop_reason == "timeout" or work.begun_s < self._clock_s() - work.timeout_s)
+        )
 
     def stop(self, work: Work, reason: StopReason) -> None:
         """Ask what has begun to stop. A coroutine is cancelled; code in a thread may look whether it was asked to."""

@@ -5,6 +5,7 @@ Knows no server, no threads and no event loop.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 from dtm.client.current import CurrentTask
@@ -36,7 +37,15 @@ class Work:
         self.took_s = 0.0
         self.outcome: Outcome | None = None
         self.stop_reason: StopReason | None = None
+        self.told: tuple[float | None, str] | None = None
+        """The last that the server was told of its progress, and when."""
+        self.told_s = -inf
         self.current = CurrentTask(task_id, handler.kind, attempt)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.begun_s > 0 and self.outcome is None
 
     def ask_to_stop(self, reason: StopReason) -> None:
         """Note why it is to stop; the first reason counts."""

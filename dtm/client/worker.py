@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 import anyio
@@ -26,7 +26,9 @@ from dtm.core.backoff import Backoff
 from dtm.protocol.messages import ClientMessage, RegisterResponse
 from dtm.security.errors import NotAdmitted
 
-STALL_CHECK_S = 0.25
+LOOK_AFTER_S = 0.25
+# How long coroutines and processes that are stopped at the end may take to clean up.
+STOP_S = 3.0
 # With the seconds that a try may take, still no more than five from the end of trouble to a new connection.
 BACKOFF = Backoff(0.1, 3.0)
 
@@ -84,28 +86,37 @@ class Worker:
         Raises:
             ExceptionGroup: of `NotAdmitted`, if this worker and the server refuse each other from the beginning.
         """
+        try:
+            await self._run(stop, now)
+        finally:
+            self._workload.end()
+        return self._workload.unfinished
+
+    async def _run(self, stop: Event, now: Event) -> None:
         async with create_task_group() as group:
             group.start_soon(self._harvest_forever)
-            group.start_soon(self._relieve_forever)
+            group.start_soon(self._look_after_forever)
             group.start_soon(self._connect_forever)
             await stop.wait()
             log.info("stopping", held=self._workload.unfinished)
             self._say(self._workload.close())
-            await self._finish(now)
+            await self._within(self._settings.shutdown_timeout_s, self._workload.emptied, now)
+            self._workload.stop()
+            await self._within(STOP_S, self._workload.stopped, now)
+            self._say(self._workload.harvest())
             if self._service is not None:
                 await self._service.leave()
             group.cancel_scope.cancel()
-        return self._workload.unfinished
 
-    async def _finish(self, now: Event) -> None:
+    async def _within(self, most_s: float, wait: Callable[[], Awaitable[None]], now: Event) -> None:
         async def cut_short() -> None:
             await now.wait()
             waiting.cancel_scope.cancel()
 
-        with move_on_after(self._settings.shutdown_timeout_s):
+        with move_on_after(most_s):
             async with create_task_group() as waiting:
                 waiting.start_soon(cut_short)
-                await self._workload.emptied()
+                await wait()
                 waiting.cancel_scope.cancel()
 
     async def _harvest_forever(self) -> None:
@@ -114,10 +125,10 @@ class Worker:
             self._done = Event()
             self._say(self._workload.harvest())
 
-    async def _relieve_forever(self) -> None:
+    async def _look_after_forever(self) -> None:
         while True:
-            await anyio.sleep(STALL_CHECK_S)
-            self._say(self._workload.relieve())
+            await anyio.sleep(LOOK_AFTER_S)
+            self._say(self._workload.look_after(anyio.current_time()))
 
     async def _connect_forever(self) -> None:
         settings = self._settings

@@ -12,10 +12,10 @@ from anyio import Event
 
 from dtm.client.handlers import Handlers
 from dtm.client.prefetch import Prefetch
-from dtm.client.reports import report
+from dtm.client.reports import cancelled, last_news, news, report
 from dtm.client.slots import Slots
 from dtm.client.work import Work
-from dtm.protocol.messages import Capacity, ClientMessage, Release, Result, ResultResponse, Task
+from dtm.protocol.messages import Cancel, Capacity, ClientMessage, Release, Result, ResultResponse, Task
 
 log = structlog.get_logger()
 
@@ -28,12 +28,15 @@ class Workload:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._slots = slots
-        self._held: set[int] = set()
+        self._held: dict[int, Work] = {}
         self._results: dict[int, Result] = {}
         self._returned: dict[int, Release] = {}
+        # Tasks past their timeout in threads that nobody can stop: their slots are taken, their attempts have ended.
+        self._overran: set[int] = set()
         self._capacity = concurrency + prefetch.ahead(concurrency)
         self._is_closed = False
         self._emptied = Event()
+        self._ended = Event()
 
     def bound_values(self, most: int) -> None:
         """Let a task fail whose result is longer than the server takes."""
@@ -79,7 +82,7 @@ class Workload:
         work = Work(
             task.task_id, task.assignment, handler, bytes(task.payload), attempt=attempt, timeout_s=task.timeout
         )
-        self._held.add(work.assignment)
+        self._held[work.assignment] = work
         self._slots.put(work)
         return []
 
@@ -88,9 +91,19 @@ class Workload:
         finished = self._slots.harvest()
         if not finished:
             return []
-        reports = [self._keep(report(work)) for work in finished]
+        self._ended.set()
+        reports: list[ClientMessage] = []
+        for work in finished:
+            reports += last_news(work)
+            reports.append(self._keep(report(work)))
         self._prefetch.ran(len(finished), sum(work.took_s for work in finished))
-        return [*self._resize(), *reports]
+        resized = self._resize_without({work.assignment for work in finished}) if self._overran else self._resize()
+        return [*resized, *reports]
+
+    def look_after(self, now_s: float) -> list[ClientMessage]:
+        """Do what is due from time to time: tell of progress, mind timeouts, and give back what would wait too long."""
+        running = [work for work in self._held.values() if work.is_running]
+        return [*news(running, now_s), *self._mind_timeouts(running), *self.relieve()]
 
     def relieve(self) -> list[ClientMessage]:
         """Give back what waits behind tasks that take long; another worker may be idle."""
@@ -104,11 +117,45 @@ class Workload:
         """Give back everything that has not begun."""
         return [self._return(work.task_id, work.assignment) for work in self._slots.withdraw()]
 
+    def cancel(self, cancels: Iterable[Cancel]) -> list[ClientMessage]:
+        """Give up at once what has not begun, and ask what runs to stop.
+
+        Of a task whose time is over the server has seen the end already.
+        """
+        asked = {cancel.assignment: cancel.reason for cancel in cancels if cancel.assignment in self._held}
+        said: list[ClientMessage] = []
+        for work in self._slots.pick(asked):
+            if asked.pop(work.assignment) == "timeout":
+                self._drop(work.assignment)
+            else:
+                said.append(self._keep(cancelled(work)))
+        for assignment, reason in asked.items():
+            work = self._held[assignment]
+            if assignment not in self._results:
+                log.info("task.stopping", task=work.task_id, kind=work.handler.kind, reason=reason)
+                self._slots.stop(work, "timeout" if reason == "timeout" else "cancelled")
+        return said
+
     def close(self) -> list[ClientMessage]:
         """Take no more; what runs may finish."""
         self._is_closed = True
         self._capacity = 0
         return [Capacity(0), *self.give_back()]
+
+    def stop(self) -> None:
+        """Stop what runs and can be stopped: it goes back without blame."""
+        for work in self._stoppable():
+            self._slots.stop(work, "shutdown")
+
+    async def stopped(self) -> None:
+        """Wait until nothing runs that can be stopped."""
+        while self._stoppable():
+            self._ended = Event()
+            await self._ended.wait()
+
+    def end(self) -> None:
+        """End what can be ended, without waiting for anybody."""
+        self._slots.close()
 
     def answered(self, response: ResultResponse) -> None:
         """Note that the server has heard a result, or that a task goes back."""
@@ -135,10 +182,40 @@ class Workload:
             self._returned[message.assignment] = message
         return message
 
-    def _resize(self) -> list[ClientMessage]:
-        wanted = self._concurrency + self._prefetch.ahead(self._concurrency)
+    def _stoppable(self) -> list[Work]:
+        return [work for work in self._held.values() if work.is_running and work.handler.executor != "thread"]
+
+    def _mind_timeouts(self, running: Iterable[Work]) -> list[ClientMessage]:
+        overran = {work.assignment: work for work in running if self._slots.overran(work)}
+        for assignment in overran.keys() - self._overran:
+            work = overran[assignment]
+            work.ask_to_stop("timeout")
+            log.warning(
+                "task.overran",
+                task=work.task_id,
+                kind=work.handler.kind,
+                timeout_s=work.timeout_s,
+                why="a thread cannot be stopped: its slot is taken until the handler returns",
+            )
+        return self._resize_without(self._overran - overran.keys(), overran.keys())
+
+    def _resize_without(self, ended: Iterable[int], overran: Iterable[int] = ()) -> list[ClientMessage]:
+        before = len(self._overran)
+        self._overran.difference_update(ended)
+        self._overran.update(overran)
+        if len(self._overran) == self._concurrency > before:
+            log.error(
+                "slots.blocked", why="every slot is taken by a task past its timeout: restart this client", slots=before
+            )
+        return self._resize(at_once=len(self._overran) != before)
+
+    def _resize(self, *, at_once: bool = False) -> list[ClientMessage]:
+        slots = max(0, self._concurrency - len(self._overran))
+        wanted = slots and slots + self._prefetch.ahead(slots)
         # Small changes are not worth a message.
-        if self._is_closed or self._capacity / 2 < wanted < self._capacity * 2:
+        if self._is_closed or (not at_once and self._capacity / 2 < wanted < self._capacity * 2):
+            return []
+        if wanted == self._capacity:
             return []
         self._capacity = wanted
         return [Capacity(wanted)]
@@ -150,6 +227,6 @@ class Workload:
         return release
 
     def _drop(self, assignment: int) -> None:
-        self._held.discard(assignment)
+        self._held.pop(assignment, None)
         if not self._held:
             self._emptied.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from anyio import Event, connect_tcp, create_task_group, fail_after
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from dtm.client.current import current
 from dtm.client.handlers import Handler, registry
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
 from dtm.client.slots import threads
@@ -74,12 +76,15 @@ async def working(
     port: int,
     gate: Gate | None = None,
     *,
+    handler: Handler | None = None,
     concurrency: int = 1,
     prefetch: Prefetch | None = None,
     shutdown_timeout_s: float = LONG_S,
 ) -> AsyncIterator[Working]:
     """Let a worker run as long as the context lasts."""
-    handlers = registry(Handler("Echo", lambda payload: payload), *([gate.handler] if gate else []))
+    handlers = registry(
+        Handler("Echo", lambda payload: payload), *([gate.handler] if gate else []), *([handler] if handler else [])
+    )
     settings = WorkerSettings(
         host=Scripted.host, port=port, name="w", concurrency=concurrency, shutdown_timeout_s=shutdown_timeout_s
     )
@@ -471,3 +476,106 @@ def test_a_task_that_ends_after_its_worker_does_no_harm(gate: Gate) -> None:
     workload._slots.put(Work(20, 2, Handler("Echo", lambda payload: payload), b"null"))
 
     in_the_end(lambda: workload._slots._done)
+
+
+# Coroutines, and what is to stop.
+
+
+def _waiting(cleaned: list[str]) -> Handler:
+    async def wait(_: object) -> None:
+        cleaned.append("begun")
+        try:
+            await anyio.sleep(LONG_S)
+        finally:
+            cleaned.append("cleaned")
+
+    return Handler("Wait", wait)
+
+
+async def test_a_cancel_reaches_a_running_coroutine_at_once(server: Scripted) -> None:
+    """Within a tenth of a second on a machine that is not busy; the bound here is for one that is."""
+    cleaned: list[str] = []
+    async with working(server.port, handler=_waiting(cleaned)) as found, served(server) as wire:
+        await wire.say(task(1, "Wait"))
+        await eventually(lambda: cleaned)
+        began_s = time.monotonic()
+        await wire.say({"type": "Cancel", "task_id": 10, "assignment": 1, "reason": "cancelled"})
+        answer = await wire.expect("Result", task_id=10, assignment=1, ok=False, retry=False)
+        took_s = time.monotonic() - began_s
+
+        assert answer["error"]["type"] == "Cancelled"
+        assert cleaned == ["begun", "cleaned"]
+        assert took_s < 2.0
+        await wire.say(verdict(answer, state="cancelled"), task(2, "Echo"))
+        await wire.expect("Result", **result(2))
+    assert [event["task"] for event in found.logged("task.stopping")] == [10]
+
+
+async def test_many_cancels_are_heard_together(server: Scripted, gate: Gate) -> None:
+    """What has not begun is looked through once, and given up at once."""
+    async with working(server.port, gate, prefetch=FixedPrefetch(1_000)), served(server) as wire:
+        await wire.say(*(task(number, "Gate") for number in range(1, 501)))
+        await eventually(lambda: gate.waiting)
+        await wire.say(*({"type": "Cancel", "task_id": 10 * number, "assignment": number} for number in range(2, 501)))
+        for number in range(2, 501):
+            await wire.expect("Result", task_id=10 * number, assignment=number, ok=False)
+        gate.open()
+        await wire.expect("Result", **result(1))
+
+
+async def test_a_coroutine_may_finish_when_the_worker_stops(server: Scripted) -> None:
+    """As a thread may."""
+    let_go = threading.Event()
+    begun = threading.Event()
+
+    async def wait(_: object) -> str:
+        begun.set()
+        await eventually(let_go.is_set)
+        return "finished"
+
+    async with working(server.port, handler=Handler("Wait", wait)) as found, served(server) as wire:
+        await wire.say(task(1, "Wait"))
+        await eventually(begun.is_set)
+        found.stop.set()
+        await wire.expect("Capacity", capacity=0)
+        let_go.set()
+        done = await wire.expect("Result", **result(1, "finished"))
+        await wire.say(verdict(done))
+        await wire.expect("Goodbye")
+        assert await found.ended() == 0
+
+
+async def test_a_coroutine_that_takes_too_long_goes_back_when_the_worker_stops(server: Scripted) -> None:
+    """Cancelled, so that it can clean up, and without blame; then the goodbye."""
+    cleaned: list[str] = []
+    found_handler = _waiting(cleaned)
+    async with (
+        working(server.port, handler=found_handler, shutdown_timeout_s=0.05) as found,
+        served(server) as wire,
+    ):
+        await wire.say(task(1, "Wait"))
+        await eventually(lambda: cleaned)
+        found.stop.set()
+        await wire.expect("Capacity", capacity=0)
+        assert (await wire.expect("Release", task_id=10, assignment=1)).get("delay") is None
+        await wire.expect("Goodbye")
+
+        assert cleaned == ["begun", "cleaned"]
+        assert await found.ended() == 0
+
+
+async def test_progress_reaches_the_server(server: Scripted) -> None:
+    """While the task runs, and the last of it before the result."""
+    go_on = threading.Event()
+
+    async def step(_: object) -> None:
+        current().progress(0.25, "a quarter")
+        await eventually(go_on.is_set)
+        current().progress(1)
+
+    async with working(server.port, handler=Handler("Step", step)), served(server) as wire:
+        await wire.say(task(1, "Step"))
+        await wire.expect("Progress", task_id=10, assignment=1, fraction=0.25, note="a quarter")
+        go_on.set()
+        await wire.expect("Progress", task_id=10, assignment=1, fraction=1.0, note="")
+        await wire.expect("Result", **result(1))

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from anyio import create_task_group, fail_after, wait_all_tasks_blocked
+from anyio import create_task_group, fail_after, sleep, wait_all_tasks_blocked
 from msgspec import Raw
 from structlog.testing import capture_logs
 
+from dtm.client.current import current
 from dtm.client.handlers import Handler, Handlers, registry
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
 from dtm.client.slots import threads
+from dtm.client.verdicts import Retry, Snooze
 from dtm.client.workload import Workload
-from dtm.protocol.messages import Capacity, ClientMessage, Release, Result, ResultResponse, Task
+from dtm.protocol.messages import Cancel, Capacity, ClientMessage, Progress, Release, Result, ResultResponse, Task
 from tests.client.gates import Gate
-from tests.waiting import in_the_end
+from tests.waiting import LONG_S, in_the_end
 
 
 def _fail(_: object) -> None:
@@ -50,9 +53,14 @@ def workload(handlers: Handlers, *, concurrency: int = 1, prefetch: Prefetch | N
     return Workload(handlers, concurrency=concurrency, prefetch=prefetch or FixedPrefetch(4), slots=slots)
 
 
-def task(assignment: int, kind: str = "Echo", payload: Any = None) -> Task:
+def task(assignment: int, kind: str = "Echo", payload: Any = None, timeout_s: float | None = None) -> Task:
     """Make a task; its id is ten times its assignment."""
-    return Task(10 * assignment, assignment, kind, Raw(json.dumps(payload).encode()), 0, None)
+    return Task(10 * assignment, assignment, kind, Raw(json.dumps(payload).encode()), 0, timeout_s)
+
+
+def cancel(assignment: int, reason: str = "cancelled") -> Cancel:
+    """Make the server's wish that a task stops."""
+    return Cancel(10 * assignment, assignment, reason)
 
 
 def answer(assignment: int, status: str = "accepted") -> ResultResponse:
@@ -70,6 +78,18 @@ def results(load: Workload, count: int) -> list[Result]:
         return found if len(found) == count else None
 
     return in_the_end(look)
+
+
+def told(load: Workload, count: int) -> list[ClientMessage]:
+    """Wait until so many messages have come of what has run, and give them."""
+    said: list[ClientMessage] = []
+
+    def look() -> bool:
+        said.extend(load.harvest())
+        return len(said) >= count
+
+    in_the_end(look)
+    return said
 
 
 def test_a_task_runs_and_its_result_is_said(handlers: Handlers) -> None:
@@ -294,3 +314,186 @@ async def test_giving_everything_back_leaves_nothing_to_wait_for(handlers: Handl
 
     with fail_after(5):
         await load.emptied()
+
+
+# What is cancelled.
+
+
+def test_what_has_not_begun_is_given_up_at_once(handlers: Handlers, gate: Gate) -> None:
+    """And the answer is kept until it is heard; the others wait on, in their order."""
+    load = workload(handlers)
+    for assignment in (1, 2, 3, 4, 5):
+        load.take(task(assignment, "Gate"))
+    in_the_end(lambda: gate.waiting)
+    said = load.cancel([cancel(4), cancel(2), cancel(99)])
+
+    assert [(m.assignment, m.ok, m.retry, m.error and m.error.type) for m in said if isinstance(m, Result)] == [
+        (2, False, False, "Cancelled"),
+        (4, False, False, "Cancelled"),
+    ]
+    assert load.unheard == said
+    assert load.cancel([cancel(2)]) == []
+    gate.open()
+    assert [result.assignment for result in results(load, 3)] == [1, 3, 5]
+
+
+def test_a_task_whose_time_is_over_before_it_began_is_forgotten(handlers: Handlers, gate: Gate) -> None:
+    """The server has seen its end, and waits for no answer."""
+    load = workload(handlers)
+    for assignment in (1, 2):
+        load.take(task(assignment, "Gate"))
+    in_the_end(lambda: gate.waiting)
+
+    assert load.cancel([cancel(2, "timeout")]) == []
+    assert load.assignments == [1]
+
+
+def test_a_thread_may_look_whether_it_is_asked_to_stop() -> None:
+    """It ends as cancelled if it gives up, and not if it comes to its end."""
+
+    def give_up(ending: str) -> str:
+        in_the_end(lambda: current().cancel_requested)
+        if ending == "early":
+            raise RuntimeError("given up")
+        return "finished"
+
+    load = workload(registry(Handler("GiveUp", give_up)), concurrency=2)
+    load.take(task(1, "GiveUp", payload="early"))
+    load.take(task(2, "GiveUp", payload="late"))
+    in_the_end(lambda: all(work.is_running for work in load._held.values()))
+    assert load.cancel([cancel(1), cancel(2)]) == []
+    gave_up, finished = sorted(results(load, 2), key=lambda result: result.assignment)
+
+    assert (gave_up.error and gave_up.error.type, gave_up.retry) == ("Cancelled", False)
+    assert finished == Result(20, 2, ok=True, value=Raw(b'"finished"'))
+
+
+def test_whoever_has_ended_cannot_be_cancelled(handlers: Handlers) -> None:
+    """Its result is on its way."""
+    load = workload(handlers)
+    load.take(task(1))
+    said = results(load, 1)
+
+    assert load.cancel([cancel(1)]) == []
+    assert load.unheard == said
+
+
+# What takes too long.
+
+
+def test_a_thread_past_its_timeout_takes_its_slot_away(handlers: Handlers, gate: Gate) -> None:
+    """Until it ends: the server is told how many tasks can still run here, and the log says why."""
+    load = workload(handlers, concurrency=2, prefetch=FixedPrefetch(3))
+    load.take(task(1, "Gate", timeout_s=0.01))
+    load.take(task(2, "Gate", timeout_s=60))
+    in_the_end(lambda: gate.waiting == 2)
+    with capture_logs() as events:
+        assert in_the_end(lambda: load.look_after(0.0)) == [Capacity(4)]
+        assert load.look_after(1.0) == []
+    assert [(event["event"], event["task"], event["log_level"]) for event in events] == [
+        ("task.overran", 10, "warning")
+    ]
+
+    gate.open()
+    said = told(load, 3)
+    assert [message for message in said if isinstance(message, Capacity)] == [Capacity(5)]
+    assert all(message.ok for message in said if isinstance(message, Result))
+
+
+def test_a_client_whose_slots_are_all_taken_asks_for_nothing(handlers: Handlers, gate: Gate) -> None:
+    """Whatever it fetched would only wait; somebody has to know."""
+    load = workload(handlers, prefetch=FixedPrefetch(3))
+    load.take(task(1, "Gate", timeout_s=60))
+    in_the_end(lambda: gate.waiting)
+    with capture_logs() as events:
+        load.cancel([cancel(1, "timeout")])
+        assert load.look_after(0.0) == [Capacity(0)]
+        assert load.look_after(1.0) == []
+
+    assert load.capacity == 0
+    assert [event["event"] for event in events] == ["task.stopping", "task.overran", "slots.blocked"]
+
+
+# How far tasks have got.
+
+
+def test_progress_is_told_twice_a_second_at_most() -> None:
+    """The last word counts; what is not new is not said again; the last of all comes before the result."""
+    steps = iter([0.1, 0.2, 0.3, 0.4])
+    turns = [threading.Event() for _ in range(4)]
+    done = [threading.Event() for _ in range(4)]
+
+    def work(_: object) -> str:
+        for turn, ready in zip(turns, done, strict=True):
+            assert turn.wait(LONG_S)
+            current().progress(next(steps), "step")
+            ready.set()
+        return "end"
+
+    def step(number: int) -> None:
+        turns[number].set()
+        assert done[number].wait(LONG_S)
+
+    load = workload(registry(Handler("Work", work)))
+    load.take(task(1, "Work"))
+    assert load.look_after(0.0) == []
+    step(0)
+    assert load.look_after(0.0) == [Progress(10, 1, 0.1, "step")]
+    step(1)
+    assert load.look_after(0.4) == []
+    step(2)
+    assert load.look_after(0.5) == [Progress(10, 1, 0.3, "step")]
+    assert load.look_after(1.5) == []
+    step(3)
+
+    assert in_the_end(load.harvest) == [Progress(10, 1, 0.4, "step"), Result(10, 1, ok=True, value=Raw(b'"end"'))]
+
+
+# What goes back.
+
+
+def test_a_task_that_puts_itself_off_goes_back_for_so_long() -> None:
+    """Without blame; kept until the server has heard it."""
+
+    def snooze(_: object) -> None:
+        raise Snooze("10m")
+
+    load = workload(registry(Handler("Snooze", snooze)))
+    load.take(task(1, "Snooze"))
+
+    assert in_the_end(load.harvest) == [Release(10, 1, 600.0)]
+    assert (load.unfinished, load.unheard) == (0, [Release(10, 1, 600.0)])
+
+
+def test_a_task_that_asks_for_another_try_says_when() -> None:
+    """With the bases of what it raised, for the retry policy."""
+
+    def retry(_: object) -> None:
+        raise Retry(after=90)
+
+    load = workload(registry(Handler("Retry", retry)))
+    load.take(task(1, "Retry"))
+    (said,) = results(load, 1)
+
+    assert (said.retry, said.after) == (True, 90.0)
+    assert said.error is not None
+    assert (said.error.type, said.error.bases) == ("Retry", ["DtmError"])
+
+
+async def test_what_can_be_stopped_goes_back_at_the_end(gate: Gate) -> None:
+    """A coroutine is cancelled; a thread cannot be, and nobody waits for it."""
+
+    async def wait(_: object) -> None:
+        await sleep(LONG_S)
+
+    load = workload(registry(Handler("Wait", wait), gate.handler), concurrency=2)
+    load.take(task(1, "Wait"))
+    load.take(task(2, "Gate"))
+    in_the_end(lambda: gate.waiting and all(work.is_running for work in load._held.values()))
+    load.stop()
+
+    assert told(load, 1) == [Release(10, 1)]
+    with fail_after(LONG_S):
+        await load.stopped()
+    assert load.unfinished == 1
+    load.end()
