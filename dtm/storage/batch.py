@@ -208,6 +208,27 @@ class Cancellation(Struct, frozen=True):
     ids: tuple[int, ...]
 
 
+class Cutoffs(Struct, frozen=True):
+    """How early a task must have ended to have stayed long enough at `at`, by how it ended (UTC microseconds)."""
+
+    at: int
+    completed: int
+    cancelled: int
+    dead: int
+
+    @property
+    def latest(self) -> int:
+        """The instant after which nothing that comes has stayed long enough."""
+        return max(self.completed, self.cancelled, self.dead)
+
+
+class Prune(Struct, frozen=True):
+    """Take these tasks out of the store, if they have ended so early."""
+
+    ids: tuple[int, ...]
+    cutoffs: Cutoffs
+
+
 class Batch(Struct):
     """Everything that one transaction carries out, in this order.
 
@@ -223,6 +244,7 @@ class Batch(Struct):
     commands: list[Command] = []
     cancellations: list[Cancellation] = []
     spares_overdue: bool = False
+    prunings: list[Prune] = []
     submissions: list[Submission] = []
     heartbeats: dict[int, int] = {}
     log_position: int | None = None

@@ -75,6 +75,11 @@ def carry_out(tx: Transaction, command: Reprocess | Clear) -> None:
     tx.receipt.commands.append(Resolved(len(letters), left))
 
 
+def clear_old(tx: Transaction, task_ids: Sequence[int]) -> None:
+    """Clear the dead letters of these dead tasks, as they have stayed for as long as they were to."""
+    _clear(tx, _letters(tx, Clear(Selection(ids=tuple(task_ids)), len(task_ids))), why="retention")
+
+
 def _all_of(conditions: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
     whole = conditions[0]
     for condition in conditions[1:]:
@@ -128,15 +133,15 @@ def _unique_keys(tx: Transaction, letters: Sequence[AnyRow]) -> Iterator[str | N
         taken.add(key)
 
 
-def _clear(tx: Transaction, letters: Sequence[AnyRow]) -> None:
+def _clear(tx: Transaction, letters: Sequence[AnyRow], **more: str) -> None:
     tx.connection.execute(_DELETE_ATTEMPTS, {"ids": values(letter.task_id for letter in letters)})
     tx.change(_DELETE, [(letter.task_id, None) for letter in letters])
-    _resolve(tx, letters, "cleared")
+    _resolve(tx, letters, "cleared", **more)
     for letter in letters:
         tx.books.move(letter.kind, State.DEAD, State.CLEARED)
 
 
-def _resolve(tx: Transaction, letters: Sequence[AnyRow], as_what: str) -> None:
+def _resolve(tx: Transaction, letters: Sequence[AnyRow], as_what: str, **more: str) -> None:
     tx.change(_RESOLVE, [(letter.id, as_what) for letter in letters])
     for letter in letters:
         fields = {
@@ -145,6 +150,7 @@ def _resolve(tx: Transaction, letters: Sequence[AnyRow], as_what: str) -> None:
             **auditline.quote_payload(letter.payload),
             "retry_count": letter.retry_count,
             "error": letter.error,
+            **more,
         }
         tx.record(as_what, fields)
     tx.books.happened(as_what, len(letters))

@@ -191,6 +191,16 @@ class Reader:
         with self.moment():
             return self._connection.execute(statement, parameters or {}).all()
 
+    @contextmanager
+    def each(self, statement: AnySelect, parameters: dict[str, Any]) -> Iterator[Iterator[AnyRow]]:
+        """Run one statement, and give its rows one by one, as far as they are wanted.
+
+        Raises:
+            StoreFailed: the file cannot be read.
+        """
+        with self.moment(), self._connection.execute(statement, parameters) as found:
+            yield iter(found)
+
     def tasks_by_id(self, ids: Sequence[int]) -> list[TaskRow | None]:
         """Give the tasks of `ids` in that order; None where there is none."""
         found = {row.id: _task(row) for row in self.rows(_BY_IDS, {"ids": values(ids)})}

@@ -58,7 +58,8 @@ class Verdict(Struct, frozen=True, gc=False):
 class Resolved(Struct, frozen=True):
     """How many dead letters or tasks a command settled, and how many of its selection are left.
 
-    Of tasks to be cancelled `left` is only 0 or 1: to count them would hold up everybody else.
+    Of tasks to be cancelled `left` is only 0 or 1: to count them would hold up everybody else. A pruning counts the
+    tasks that it took out.
     """
 
     done: int
@@ -152,6 +153,7 @@ class Receipt(Struct):
     submissions: list[Submitted | Refused] = []
     commands: list[Resolved | Refused] = []
     cancellations: list[Cancelled | Refused] = []
+    prunings: list[Resolved | Refused] = []
     assigned: list[Assigned] = []
     ended: list[Ended] = []
     retried: list[Retried] = []

@@ -24,7 +24,7 @@ from sqlalchemy.exc import (
 from dtm.core.auditline import FIRST_PREV, digest
 from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
-from dtm.storage import cancel, claim, clients, intake, operators, overdue, progress, reports, witness
+from dtm.storage import cancel, claim, clients, intake, operators, overdue, progress, reports, retention, witness
 from dtm.storage.batch import Batch
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreBusy, StoreFailed
@@ -169,6 +169,7 @@ class Store:
         if not batch.spares_overdue:
             overdue.time_out(tx)
         overdue.expire(tx)
+        retention.prune(tx, batch.prunings)
         intake.submit(tx, batch.submissions)
         clients.hear(tx, batch.heartbeats)
         if batch.log_position is not None:
@@ -227,7 +228,16 @@ def _last_number(connection: Connection, table: str) -> int:
 
 def _singles(batch: Batch) -> Iterator[tuple[str | None, Batch]]:
     """Take a batch apart, each item with the name of the list that its answer belongs to; what has none goes along."""
-    for name in ("registrations", "changes", "reports", "departures", "commands", "cancellations", "submissions"):
+    for name in (
+        "registrations",
+        "changes",
+        "reports",
+        "departures",
+        "commands",
+        "cancellations",
+        "prunings",
+        "submissions",
+    ):
         for item in getattr(batch, name):
             yield (name if hasattr(Receipt(), name) else None), _only(name, item)
     yield (
@@ -261,6 +271,7 @@ def _merge(whole: Receipt, part: Receipt) -> None:
         "reports",
         "commands",
         "cancellations",
+        "prunings",
         "submissions",
         "assigned",
         "ended",

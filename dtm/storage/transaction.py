@@ -66,7 +66,7 @@ class Transaction:
         if not items:
             return
         changed = self.run(statement, {"rows": rows(items), "now": self.now}).rowcount
-        self._require(len(items), changed, statement)
+        self.require(len(items), changed, statement)
 
     def change_with_text(
         self, together: UpdateBase, alone: UpdateBase, items: Sequence[tuple[Value, ...]], *, column: int
@@ -80,10 +80,15 @@ class Transaction:
         self.change(together, [item for item in items if not is_long(item[column])] if long else items)
         if long:
             changed = self._prepared.run_each(alone, [{**row(item), "now": self.now} for item in long])
-            self._require(len(long), changed, alone)
+            self.require(len(long), changed, alone)
 
     @staticmethod
-    def _require(wanted: int, changed: int, statement: UpdateBase) -> None:
+    def require(wanted: int, changed: int, statement: UpdateBase) -> None:
+        """See that `statement` has changed as many rows as it was to.
+
+        Raises:
+            StoreFailed: it has not.
+        """
         if changed != wanted:
             raise StoreFailed(f"wanted to change {wanted} rows, changed {changed}: {statement}")
 

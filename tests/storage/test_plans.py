@@ -20,6 +20,7 @@ from dtm.storage.batch import (
     Clear,
     Failed,
     NewTask,
+    Prune,
     Released,
     Reprocess,
     Selection,
@@ -28,11 +29,14 @@ from dtm.storage.batch import (
     Why,
 )
 from dtm.storage.reader import Reader
+from dtm.storage.retention import Retention, look
 from dtm.storage.statistics import statistics
 from tests.storage.stage import BACKOFF, FAILED, HOPELESS, OK, SECOND, UNBEGUN, Stage, report, seat
 
 Said = dict[str, Any]
 """Each statement with the parameters of its first run."""
+
+RULE = Retention(0, 0, 0)
 
 LARGE = ("tasks", "assignments", "clients", "audit", "activity")
 """Tables that grow with the work; `dead_letters` too, but only what an operator asks for goes through it."""
@@ -94,9 +98,11 @@ def _work(stage: Stage) -> None:
     stage.settle(Clear(Selection(ids=(1, 2, 3), kind="add", error="x", died_before=0), 1))
     stage.bury(NewTask("div", "1"))
     stage.settle(Clear(Selection(kind="div"), 1))
+    stage.apply(Batch(prunings=[Prune((1, 2, 3), RULE.cutoffs(stage.now))]))
 
 
 def _look(reader: Reader, now: int) -> None:
+    look(reader, RULE.cutoffs(now), after=0)
     statistics(reader, now)
     reader.tasks_by_id([1, 2])
     reader.audit_lines(after=0, limit=10)
@@ -175,9 +181,18 @@ USED: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "known keys": (('SELECT tasks."key"',), "SEARCH tasks USING INDEX uq_tasks_key (key=?)"),
     "attempts of cleared tasks": (
-        ("DELETE FROM assignments",),
+        ("DELETE FROM assignments WHERE assignments.task_id",),
         "SEARCH assignments USING INDEX ix_assignments_task (task_id=?)",
     ),
+    "attempts of tasks to be taken out": (
+        ("SELECT assignments.task_id, assignments.id",),
+        "SEARCH assignments USING INDEX ix_assignments_task (task_id=?)",
+    ),
+    "attempts that are taken out": (
+        ("DELETE FROM assignments WHERE assignments.id",),
+        "SEARCH assignments USING INTEGER PRIMARY KEY (rowid=?)",
+    ),
+    "tasks that are taken out": (("DELETE FROM tasks",), "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)"),
     "tasks that change": (("UPDATE tasks",), "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)"),
     "attempts that end": (("UPDATE assignments",), "SEARCH assignments USING INTEGER PRIMARY KEY (rowid=?)"),
 }
