@@ -10,7 +10,7 @@ from dtm.cli.credentials import credential_options, take_files
 from dtm.cli.groups import DefaultGroup
 from dtm.cli.program import EXIT_USAGE, run_cli, version_option
 from dtm.cli.setting import SectionedCommand, Setting, setting
-from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, SIZE
+from dtm.cli.values import ADDRESS, DURATION, DURATION_RANGE, FOREVER, SIZE, STAY
 from dtm.core.addresses import Address
 from dtm.security.files import CredentialFiles
 
@@ -19,7 +19,9 @@ __all__ = [
     "DURATION",
     "DURATION_RANGE",
     "EXIT_USAGE",
+    "FOREVER",
     "SIZE",
+    "STAY",
     "Address",
     "CredentialFiles",
     "DefaultGroup",

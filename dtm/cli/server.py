@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from dtm.cli.options import (
     DURATION,
     DURATION_RANGE,
     EXIT_USAGE,
+    FOREVER,
+    STAY,
     SectionedCommand,
     config_option,
     run_cli,
@@ -48,6 +51,13 @@ def _duration(flag: str, text: str) -> Callable[[Any], Any]:
     field = f"{flag.removeprefix('--').replace('-', '_')}_s"
     default = format_duration(getattr(_DEFAULT, field))
     return setting(flag, field, type=DURATION, default=default, help=text, callback=_above_zero)
+
+
+def _stay(flag: str, text: str) -> Callable[[Any], Any]:
+    field = f"{flag.removeprefix('--').replace('-', '_')}_s"
+    stay_s = getattr(_DEFAULT, field)
+    default = FOREVER if math.isinf(stay_s) else format_duration(stay_s)
+    return setting(flag, field, type=STAY, default=default, help=text, callback=_above_zero)
 
 
 def _above_zero(_: click.Context, option: click.Parameter, value: float) -> float:
@@ -103,6 +113,9 @@ def _backoff() -> str:
 @_duration("--heartbeat-check", "How often that is checked.")
 @_duration("--reconnect-grace", "How long a client whose connection broke may take to come back.")
 @_duration("--dispatch-check", "How often to look for scheduled tasks that have fallen due.")
+@_stay("--keep-completed", "How long completed tasks stay, their results, attempts and keys with them.")
+@_stay("--keep-cancelled", "How long cancelled and expired tasks stay.")
+@_stay("--keep-dead", "How long dead tasks stay; then they are cleared, and the dead-letter log says so.")
 @_duration("--stats-interval", "How often the log reports statistics.")
 @_duration("--shutdown-timeout", "How long running tasks may take to finish when the server is told to stop.")
 @setting("--demo/--no-demo", default=_DEFAULT.demo, help="Submit a built-in task now and then.")

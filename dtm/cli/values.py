@@ -5,6 +5,7 @@ Knows no command and opens no connection.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from dtm.core.escapes import quoted
 from dtm.core.sizes import parse_size
 
 _EXCERPT = 60
+FOREVER = "forever"
 
 
 def parse_duration_range(text: str) -> tuple[float, float]:
@@ -43,6 +45,21 @@ class DurationType(click.ParamType[float]):
             return parse_duration(value if isinstance(value, str) else format_duration(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class StayType(DurationType):
+    """Seconds, or `forever`, which is as many as there are."""
+
+    name = "duration|forever"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Give seconds, of text or of a number."""
+        if value in (FOREVER, math.inf):
+            return math.inf
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message}; or write {FOREVER}", param, ctx)
 
 
 class DurationRangeType(click.ParamType[tuple[float, float]]):
@@ -110,6 +127,7 @@ class AddressType(click.ParamType[Address]):
 
 DURATION = DurationType()
 DURATION_RANGE = DurationRangeType()
+STAY = StayType()
 SIZE = SizeType()
 ADDRESS = AddressType()
 

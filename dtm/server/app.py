@@ -35,6 +35,7 @@ from dtm.server.lookup import Lookup
 from dtm.server.machine import InOrder, Machine
 from dtm.server.projector import Projector
 from dtm.server.protection import access_of
+from dtm.server.pruner import prune
 from dtm.server.roster import Roster
 from dtm.server.rules import balance_of, policy_of
 from dtm.server.secure import secured
@@ -176,6 +177,7 @@ class Server:
             parts.start_soon(_at_each_ring, stop.rotate, self._projector.rotate)
             parts.start_soon(monitor.watch, hub, lambda: self._committer.next_due_at)
             parts.start_soon(monitor.report_statistics, hub)
+            parts.start_soon(prune, hub)
             if self._settings.demo:
                 parts.start_soon(produce, hub, self._machine.chance)
             async with create_task_group() as connections:

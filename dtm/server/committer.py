@@ -20,7 +20,17 @@ from dtm.server.machine import InOrder
 from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Outlet, Roster
 from dtm.server.translate import Unacceptable
-from dtm.storage.batch import Cancellation, Change, Command, Departure, Progress, Registration, Report, Submission
+from dtm.storage.batch import (
+    Cancellation,
+    Change,
+    Command,
+    Departure,
+    Progress,
+    Prune,
+    Registration,
+    Report,
+    Submission,
+)
 from dtm.storage.errors import StoreBusy
 from dtm.storage.receipt import Cancelled, Receipt, Refused, Registered, Resolved, Submitted
 from dtm.storage.store import Store
@@ -115,6 +125,20 @@ class Committer:
         """Carry out an operator's command; `then` hears what it did."""
         self._open.command(command, then)
         self.wake()
+
+    async def prune(self, pruning: Prune) -> Resolved | Refused:
+        """Take tasks out whose time is over, and wait until that is committed."""
+        answers: list[Resolved | Refused] = []
+        is_over = Event()
+
+        def then(answer: Resolved | Refused) -> None:
+            answers.append(answer)
+            is_over.set()
+
+        self._open.prune(pruning, then)
+        self.wake()
+        await is_over.wait()
+        return answers[0]
 
     def note_heartbeats(self, heartbeats: dict[int, int]) -> None:
         """Write down when clients were last heard (UTC microseconds)."""

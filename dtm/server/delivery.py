@@ -50,6 +50,7 @@ class Delivery:
         self._updates(news, moved(receipt))
         _answer(receipt.cancellations, taken.on_cancelled)
         _answer(receipt.commands, taken.on_resolved)
+        _answer(receipt.prunings, taken.on_pruned)
         sent: Sent = defaultdict(list)
         self._verdicts(sent, taken, receipt.reports)
         for outlet, its_news in news.items():

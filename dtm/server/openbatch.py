@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dtm.server.roster import Outlet
-from dtm.storage.batch import Batch, Cancellation, Change, Command, Departure, Registration, Report, Submission, Success
+from dtm.storage.batch import (
+    Batch,
+    Cancellation,
+    Change,
+    Command,
+    Departure,
+    Prune,
+    Registration,
+    Report,
+    Submission,
+    Success,
+)
 from dtm.storage.receipt import Cancelled, Cause, Refused, Registered, Resolved, Submitted
 
 _ITEM_BYTES = 500  # what an item takes in memory besides its payload
@@ -30,6 +41,7 @@ class OpenBatch:
         self.on_submitted: list[Callable[[Submitted | Refused], None]] = []
         self.on_resolved: list[Callable[[Resolved | Refused], None]] = []
         self.on_cancelled: list[Callable[[Cancelled | Refused], None]] = []
+        self.on_pruned: list[Callable[[Resolved | Refused], None]] = []
 
     def register(self, registration: Registration, then: Callable[[Registered | Refused], None]) -> None:
         """Add a client to let in."""
@@ -54,6 +66,12 @@ class OpenBatch:
         self.batch.commands.append(command)
         self.on_resolved.append(then)
         self._count(requests=1)
+
+    def prune(self, pruning: Prune, then: Callable[[Resolved | Refused], None]) -> None:
+        """Add tasks to take out."""
+        self.batch.prunings.append(pruning)
+        self.on_pruned.append(then)
+        self._count()
 
     def report(self, report: Report, reporter: Outlet) -> None:
         """Add a client's word on an assignment."""

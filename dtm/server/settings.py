@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from msgspec import Struct
 
 from dtm.server.limits import Limits
+from dtm.storage.retention import Retention
 
 BALANCES = ("least-loaded", "round-robin", "random")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything an operator can choose. Durations are seconds."""
+    """Everything an operator can choose. Durations are seconds, infinite ones for ever."""
 
     db: Path = Path("tasks.db")
     host: str = "127.0.0.1"
@@ -27,6 +29,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     retry_backoff_s: tuple[float, float] = (1.0, 300.0)
     balance: str = "least-loaded"
     stats_interval_s: float = 300.0
+    keep_completed_s: float = 7 * 24 * 3600.0
+    keep_cancelled_s: float = 7 * 24 * 3600.0
+    keep_dead_s: float = math.inf
     dead_letter_log: Path = Path("dead-letter-queue.log")
     shutdown_timeout_s: float = 30.0
     limits: Limits = Limits()
@@ -37,3 +42,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     insecure: bool = False
     demo: bool = False
     demo_interval_s: float = 2.0
+
+    @property
+    def retention(self) -> Retention:
+        """For how long tasks stay once they have ended."""
+        kept = (self.keep_completed_s, self.keep_cancelled_s, self.keep_dead_s)
+        return Retention(*(None if math.isinf(age_s) else round(age_s * 1_000_000) for age_s in kept))

@@ -58,6 +58,9 @@ def test_help_shows_every_setting_with_variable_and_default() -> None:
         "default: tasks.db",
         "default: 12345",
         "default: 960KiB",
+        "DTM_KEEP_COMPLETED; default: 7d",
+        "DTM_KEEP_CANCELLED; default: 7d",
+        "DTM_KEEP_DEAD; default: forever",
     ):
         assert default in text
 
@@ -106,6 +109,8 @@ def test_a_timeout_that_every_ping_would_miss_is_refused(interval: str, timeout:
         (("--balance", "fair"), "'fair' is not one of"),
         (("--heartbeat-check", "-1s"), "negative"),
         (("--dispatch-check", "101y"), "no unit 'y'"),
+        (("--keep-completed", "7y"), "no unit 'y'; or write forever"),
+        (("--keep-dead", "-1s"), "negative; or write forever"),
         (("--db", "."), "is a directory"),
         (("--max-connections", "0"), "0 is not in the range"),
         (("--max-tasks-per-submit", "10001"), "10001 is not in the range"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 
 import click
 import pytest
@@ -15,6 +16,7 @@ from dtm.cli.values import (
     DURATION,
     DURATION_RANGE,
     SIZE,
+    STAY,
     parse_duration_range,
 )
 from dtm.core.addresses import Address, parse_address
@@ -154,11 +156,25 @@ def test_a_bad_value_is_wrong_usage(arguments: list[str], complaint: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [(DURATION, 1.5), (DURATION_RANGE, (1.0, 2.0)), (ADDRESS, Address("h", 1)), (SIZE, 7)]
+    ("kind", "value"),
+    [(DURATION, 1.5), (STAY, 1.5), (STAY, inf), (DURATION_RANGE, (1.0, 2.0)), (ADDRESS, Address("h", 1)), (SIZE, 7)],
 )
 def test_a_value_already_converted_stays(kind: click.ParamType[object], value: object) -> None:
     """Click may convert a value twice."""
     assert kind.convert(value, None, None) == value
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("forever", inf), ("7d", 604_800.0), ("1h30m", 5_400.0)])
+def test_a_stay_is_a_duration_or_for_ever(text: str, seconds: float) -> None:
+    """One word more than other durations."""
+    assert STAY.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["ever", "inf", "Forever", "", "-1s"])
+def test_another_text_is_no_stay(text: str) -> None:
+    """The message names the word."""
+    with pytest.raises(click.BadParameter, match=r"wanted a duration .*; or write forever"):
+        STAY.convert(text, None, None)
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.5, float("nan"), float("inf"), 1e12])

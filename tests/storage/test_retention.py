@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dtm.storage.batch import Batch, Clear, NewTask, Prune, Reprocess, Selection, Submission
+from dtm.storage.batch import Batch, Cancellation, Clear, NewTask, Prune, Reprocess, Selection, Submission
 from dtm.storage.reader import Reader
 from dtm.storage.receipt import Resolved, Submitted
 from dtm.storage.retention import MAX_ATTEMPTS, MAX_LOOKED_AT, MAX_PRUNED, Outlived, Retention, look
@@ -87,6 +87,23 @@ def test_for_ever_is_for_ever(stage: Stage) -> None:
     assert found(stage, Retention(None, None, HOUR)).ids == tuple(dead)
     assert take_out(stage, *completed, *dead, rule=Retention(None, HOUR, None)) == Resolved(0, 0)
     assert Retention(None, None, None).shortest is None
+
+
+def test_what_was_cancelled_or_expired_goes_by_a_rule_of_its_own(stage: Stage) -> None:
+    """Neither was ever assigned, so there are no attempts to go with them."""
+    cancelled, expired = stage.submit(NewTask("other", "1"), NewTask("other", "1", expires=MINUTE))
+    stage.apply(Batch(cancellations=[Cancellation((cancelled,))]))
+    stage.wait(60)
+    stage.apply(Batch())
+    states = stage.states(cancelled, expired)
+    stage.wait(HOUR_S)
+    early = found(stage).ids
+    stage.wait(HOUR_S)
+
+    assert states == ["cancelled", "expired"]
+    assert early == ()
+    assert found(stage).ids == (cancelled, expired)
+    assert take_out(stage, cancelled, expired) == Resolved(2, 0)
 
 
 def test_a_dead_task_goes_as_if_an_operator_had_cleared_it(stage: Stage) -> None:
