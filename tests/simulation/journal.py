@@ -35,6 +35,7 @@ class Said(Struct, frozen=True):
     process: Process
     task_id: int
     outcome: str
+    at_s: float
     value: bytes | None = None
 
 
@@ -84,7 +85,7 @@ class Journal:
 
     def __init__(self, trace: Trace, now_s: Callable[[], float]) -> None:
         self._trace = trace
-        self._now_s = now_s
+        self.now_s = now_s
         self.violations: list[str] = []
         self.intents: dict[str, list[Intent]] = defaultdict(list)
         self.acknowledged: dict[str, list[int]] = defaultdict(list)
@@ -101,7 +102,7 @@ class Journal:
         """Write down that a promise was broken."""
         violation = " ".join(map(str, words))
         self._trace.note("VIOLATION", violation)
-        self.violations.append(f"at {self._now_s():.3f} s: {violation}")
+        self.violations.append(f"at {self.now_s():.3f} s: {violation}")
 
     def watch(self, connection: Connection) -> None:
         """Listen to a new connection."""
@@ -118,7 +119,7 @@ class Journal:
         ((process, streams),) = asked.items()
         answered = {member.stream for member in self.members.values()}
         stream = next((stream for stream in streams if stream not in answered), None)
-        return None if stream is None else Joined(client_id, process, stream, self._now_s())
+        return None if stream is None else Joined(client_id, process, stream, self.now_s())
 
     def newest_of(self, process: Process) -> Joined | None:
         """Give the last confirmed registration of a process."""
@@ -211,12 +212,14 @@ class Conversation:
     def _result(self, message: messages.Result) -> None:
         self._held.discard(message.assignment)
         outcome = "completed" if message.ok else "failed"
-        said = Said(self._connection.client.process, message.task_id, outcome, bytes(message.value))
+        said = Said(
+            self._connection.client.process, message.task_id, outcome, self._journal.now_s(), bytes(message.value)
+        )
         self._journal.reports[message.assignment].append(said)
 
     def _release(self, message: messages.Release) -> None:
         self._held.discard(message.assignment)
-        said = Said(self._connection.client.process, message.task_id, "released")
+        said = Said(self._connection.client.process, message.task_id, "released", self._journal.now_s())
         self._journal.reports[message.assignment].append(said)
 
     def _judge(self, message: messages.ResultResponse) -> None:
@@ -231,5 +234,5 @@ class Conversation:
                 message.client_id,
                 client.process,
                 server,
-                self._journal._now_s(),
+                self._journal.now_s(),
             )

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulation.journal import Intent, Journal
+from tests.simulation.servers import MOST_OFF_S
 
 Row = dict[str, Any]
 
 _ENDED = ("completed", "dead")
 
 
-def judge(journal: Journal, folder: Path, *, has_drained: bool) -> None:
+def judge(journal: Journal, folder: Path, *, has_drained: bool, keep_completed_s: float) -> None:
     """Blame whoever broke a promise; a drain takes tasks back without a word of their workers."""
-    case = Case(journal, folder)
+    case = Case(journal, folder, keep_completed_s=keep_completed_s)
     case.judge()
     if not has_drained:
         case.judge_resumption()
@@ -27,7 +28,7 @@ def judge(journal: Journal, folder: Path, *, has_drained: bool) -> None:
 class Case:
     """A journal, and the store that it has led to."""
 
-    def __init__(self, journal: Journal, folder: Path) -> None:
+    def __init__(self, journal: Journal, folder: Path, *, keep_completed_s: float) -> None:
         self._journal = journal
         self._folder = folder
         with closing(sqlite3.connect(folder / "tasks.db")) as connection:
@@ -38,6 +39,8 @@ class Case:
             self._letters = self._rows(connection, "dead_letters")
             self._audit = self._rows(connection, "audit")
             self._counts = self._rows(connection, "counts")
+            self._given_out = dict(connection.execute("SELECT name, seq FROM sqlite_sequence")).get("tasks", 0)
+            self._happened = dict(connection.execute("SELECT event, sum(times) FROM activity GROUP BY event"))
             self._present = [row for row in self._rows(connection, "clients") if row["left_at"] is None]
         self._attempts_of: dict[int, list[Row]] = defaultdict(list)
         for attempt in self._attempts.values():
@@ -46,6 +49,12 @@ class Case:
         for letter in self._letters:
             self._letters_of[letter["task_id"]].append(letter)
         self._cleared = {letter["task_id"] for letter in self._letters if letter["resolution"] == "cleared"}
+        # What went by the rule is what a worker has completed, so long ago that no clock's error explains it.
+        long_ago_s = journal.now_s() - keep_completed_s + 2 * MOST_OFF_S
+        reports = [said for several in journal.reports.values() for said in several]
+        completed = {said.task_id for said in reports if said.outcome == "completed" and said.at_s <= long_ago_s}
+        self._pruned = completed - self._tasks.keys() - self._cleared
+        self._gone = self._cleared | self._pruned
 
     def judge(self) -> None:
         """Look at everything."""
@@ -82,11 +91,11 @@ class Case:
             for id in ids:
                 task = self._tasks.get(id)
                 if task is None:
-                    if id not in self._cleared:
+                    if id not in self._gone:
                         self._blame(f"task {id} ({key}) was acknowledged and is not there")
                 elif task["key"] != key:
                     self._blame(f"task {id} was acknowledged as {key} and is {task['key']}")
-            if len([id for id in ids if id not in self._cleared]) > 1:
+            if len([id for id in ids if id not in self._gone]) > 1:
                 self._blame(f"{key} was acknowledged as several tasks: {ids}")
 
     def _judge_intents(self) -> None:
@@ -143,10 +152,10 @@ class Case:
         for id, verdicts in self._journal.verdicts.items():
             attempt = self._attempts.get(id)
             said = self._journal.reports.get(id, [])
-            if len(verdicts) > 1 and not {one.task_id for one in said} & self._cleared:
+            if len(verdicts) > 1 and not {one.task_id for one in said} & self._gone:
                 self._blame(f"the report on assignment {id} was both accepted and stale")
             if attempt is None:
-                if not {one.task_id for one in said} <= self._cleared:
+                if not {one.task_id for one in said} <= self._gone:
                     self._blame(f"assignment {id} was answered and is not there")
             elif "accepted" in verdicts and attempt["outcome"] not in {one.outcome for one in said}:
                 self._blame(f"assignment {id} was accepted and is {attempt['outcome']}")
@@ -161,6 +170,8 @@ class Case:
             task = self._tasks.get(end.task_id)
             if end.state == "dead" and not self._letters_of[end.task_id]:
                 self._blame(f"task {end.task_id} was told dead and never was")
+            if task is None and end.task_id in self._pruned:
+                continue
             if end.state == "completed" and (task is None or task["result"].encode() != bytes(end.value)):  # type: ignore[arg-type]
                 self._blame(f"task {end.task_id} was told completed and is {task}")
 
@@ -186,5 +197,8 @@ class Case:
         kept = {(row["kind"], row["state"]): row["tasks"] for row in self._counts if row["tasks"]}
         if kept != counted:
             self._blame(f"the books say {kept}, the tasks {dict(counted)}")
+        numbers = set(range(1, self._given_out + 1)) - self._tasks.keys() - self._cleared
+        if numbers != self._pruned or len(numbers) != self._happened.get("pruned", 0):
+            self._blame(f"{self._happened.get('pruned', 0)} tasks were pruned; {numbers - self._pruned} are gone")
         if self._present:
             self._blame(f"clients are present after the end: {self._present}")

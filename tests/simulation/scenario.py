@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from dtm.protocol.messages import SubmittedTask
 from dtm.server.settings import BALANCES, Settings
@@ -14,6 +16,7 @@ from tests.simulation.servers import PORT
 from tests.simulation.workers import Job, Staff
 
 KINDS = ("A", "B", "C")
+WEEK_S = 7 * 24 * 3600.0
 
 
 class Size(Struct, frozen=True):
@@ -83,7 +86,7 @@ class Scenario(Struct, frozen=True):
         """Draw one."""
         (size,) = chance.choices(list(_SIZES), list(_SIZES.values()))
         wishes = _wishes(chance, size)
-        return cls(
+        scenario = cls(
             size=size,
             settings=_settings(chance),
             latency_s=chance.choice((0.0005, 0.005, 0.05)),
@@ -92,6 +95,12 @@ class Scenario(Struct, frozen=True):
             wishes=wishes,
             tasks=sum(len(wish.tasks) for its in wishes.values() for wish in its),
         )
+        # Last, so that no seed's world is another one for it.
+        kept = {
+            "keep_completed_s": chance.choice((WEEK_S, WEEK_S, 1.0, 8.0)),
+            "keep_dead_s": chance.choice((math.inf, math.inf, math.inf, 2.0)),
+        }
+        return replace(scenario, settings=replace(scenario.settings, **kept))
 
 
 def _wishes(chance: random.Random, size: Size) -> dict[str, list[Wish]]:

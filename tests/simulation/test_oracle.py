@@ -13,6 +13,7 @@ import pytest
 from tests.simulation.journal import Journal
 from tests.simulation.loop import SimulatedLoop, run
 from tests.simulation.oracle import judge
+from tests.simulation.scenario import WEEK_S
 from tests.simulation.world import World, listening_to_logs
 
 # A world with tasks that were completed and tasks that died.
@@ -68,6 +69,7 @@ def shorten_log(folder: Path) -> None:
         (sql(f"UPDATE dead_letters SET task_id = 0 WHERE task_id = {DEAD}"), "with 0 open dead letters"),
         (sql("DELETE FROM audit WHERE seq = 1"), "the audit"),
         (sql("UPDATE counts SET tasks = tasks + 1"), "the books say"),
+        (sql("INSERT INTO activity VALUES (0, 'pruned', 1)"), "1 tasks were pruned"),
         (sql("UPDATE clients SET left_at = NULL WHERE id = 1"), "are present after the end"),
         (shorten_log, "they differ"),
     ],
@@ -79,9 +81,9 @@ def test_an_altered_store_is_noticed(
     journal, folder = sound
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     journal.violations.clear()
-    judge(journal, tmp_path, has_drained=True)
+    judge(journal, tmp_path, has_drained=True, keep_completed_s=WEEK_S)
     assert journal.violations == []
     alter(tmp_path)
-    judge(journal, tmp_path, has_drained=True)
+    judge(journal, tmp_path, has_drained=True, keep_completed_s=WEEK_S)
 
     assert any(complaint in violation for violation in journal.violations), journal.violations

@@ -86,7 +86,12 @@ class World:
             group.cancel_scope.cancel()
         self._look_for_leftovers()
         # The drain at the end is the only one that takes nothing back.
-        judge(self.journal, self.servers.folder, has_drained=self.servers.drains > 1)
+        judge(
+            self.journal,
+            self.servers.folder,
+            has_drained=self.servers.drains > 1,
+            keep_completed_s=self._scenario.settings.keep_completed_s,
+        )
         return Outcome(
             self._seed,
             self.trace.digest,

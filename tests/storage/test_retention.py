@@ -267,7 +267,7 @@ def test_a_task_of_many_attempts_goes_in_several_pieces(stage: Stage) -> None:
     """After each everything is sound: what tells how it ended goes last."""
     stage.submit(NewTask("add", "1"), NewTask("add", "1"))
     client = stage.join().client_id
-    for _ in range(MAX_ATTEMPTS + 10):
+    for _ in range(MAX_ATTEMPTS - 1):
         one, two = stage.apply(Batch(seats=[seat(client)])).assigned
         stage.apply(Batch(reports=[report(one, UNBEGUN), report(two, UNBEGUN)]))
     for task in stage.give(client):
