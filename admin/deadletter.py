@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from dtm.storage.batch import Selection
+
 from . import documents
 from .clock import utc_now
-from .options import TASK_ID, Output, limit_option, store_options
+from .options import Output, limit_option, store_options
 from .orders import CLEAR, REPROCESS, Order, fulfil
 from .place import Place
-from .selecting import filter_options, require_purpose, selection
-
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
-
-_ORDER_OPTIONS = (
-    click.argument("task_ids", type=TASK_ID, nargs=-1, metavar="[ID]..."),
-    store_options,
-    filter_options,
-    click.option("--all", "everything", is_flag=True, help="All dead letters, or all that the filters leave."),
-    click.option("-y", "--yes", is_flag=True, help="Do not ask."),
-    click.option("-n", "--dry-run", is_flag=True, help="Change nothing; say what would be done."),
-)
+from .selecting import filter_options, order_options, require_purpose, selection
 
 
 @click.group
@@ -49,14 +39,10 @@ def list_(place: Place, output: Output, limit: int, **filters: Any) -> None:
         click.echo(f"Showing {len(listing.letters):,} of {listing.total:,}; --limit shows more.", err=True)
 
 
-def _order_options(command: _Decorated) -> _Decorated:
-    for option in reversed(_ORDER_OPTIONS):
-        command = option(command)
-    return command
-
-
 @deadletter.command
-@_order_options
+@order_options
+@store_options
+@filter_options
 def reprocess(**wanted: Any) -> int:
     """Let dead tasks run again, with a fresh count of retries.
 
@@ -66,7 +52,9 @@ def reprocess(**wanted: Any) -> int:
 
 
 @deadletter.command
-@_order_options
+@order_options
+@store_options
+@filter_options
 def clear(**wanted: Any) -> int:
     """Delete dead tasks; the dead-letter log keeps their record.
 
@@ -84,7 +72,7 @@ def _order(
     task_ids: tuple[int, ...],
     ids: tuple[int, ...],
     **filters: Any,
-) -> Order:
+) -> Order[Selection]:
     meant = selection(now=utc_now(), ids=task_ids + ids, **filters)
     require_purpose(meant)
     return Order(place, output, meant, yes=yes, dry_run=dry_run)

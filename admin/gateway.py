@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from dtm.core.balance import LeastLoaded
 from dtm.security.errors import Misconfigured
-from dtm.storage.batch import Batch, Clear, Reprocess, Selection
+from dtm.storage.batch import Batch, Command
 from dtm.storage.errors import StoreHeld
 from dtm.storage.lock import Holder, StoreLock
 from dtm.storage.reader import Reader
@@ -27,11 +27,11 @@ from .errors import CommandRefused, ServerUnreachable
 from .lookout import Lookout
 from .place import Afar, Place
 from .remote import Conversation, conversation
+from .selecting import AnySelection
 
 # A list of rare tasks may mean a look at every task there is.
 LOOK_TIMEOUT_S = 60.0
 
-Command = Reprocess | Clear
 CarryOut = Callable[[Command], Resolved]
 
 # No command adds a task or fails an attempt, and no client gets one: nothing here is ever asked for. The values
@@ -116,9 +116,9 @@ def changing(place: Place, *, clock: Clock, timeout_s: float) -> Iterator[CarryO
 
 
 def settle(
-    carry_out: CarryOut, command: type[Reprocess | Clear], selection: Selection, *, slice_size: int
+    carry_out: CarryOut, command: Callable[[AnySelection, int], Command], selection: AnySelection, *, slice_size: int
 ) -> Iterator[int]:
-    """Carry out a command on the whole selection, slice by slice; tell after each how many letters it settled."""
+    """Carry out a command on the whole selection, slice by slice; tell after each how many it settled."""
     for part in _parts(selection, slice_size):
         is_over = False
         while not is_over:
@@ -152,13 +152,14 @@ def _straight(path: Path, lock: StoreLock, clock: Clock) -> Iterator[CarryOut]:
 
 
 def _apply(store: Store, command: Command, now: int) -> Resolved:
-    (answer,) = store.apply(Batch(commands=[command]), now).commands
+    # No client can report while no server runs: what is overdue is for the server to judge.
+    (answer,) = store.apply(Batch(commands=[command], spares_overdue=True), now).commands
     if isinstance(answer, Refused):
         raise CommandRefused(answer.reason)
     return answer
 
 
-def _parts(selection: Selection, size: int) -> Iterator[Selection]:
+def _parts(selection: AnySelection, size: int) -> Iterator[AnySelection]:
     """Divide a long list of ids: a line of the wire holds only so many."""
     if selection.ids is None:
         yield selection

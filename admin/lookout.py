@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
-from dtm.storage.batch import Selection
+from dtm.storage.batch import Selection, TaskSelection
 from dtm.storage.reader import DeadLetterRow, TaskHistory, TaskRow
 from dtm.storage.statistics import Statistics
 
@@ -74,6 +74,15 @@ class Lookout:
     def dead_tasks(self, selection: Selection, *, limit: int) -> list[int]:
         """List the tasks of open dead letters by their ids alone, the newest letter first."""
         return self._server.ask("deadletter.tasks", list[int], selection=selection, limit=limit)
+
+    def count_active(self, selection: TaskSelection) -> tuple[int, int]:
+        """Count tasks that could be cancelled, and give the newest one's number."""
+        found = self._server.ask("tasks.count", _Count, selection=selection)
+        return found.count, found.newest
+
+    def active_tasks(self, selection: TaskSelection, *, limit: int) -> list[int]:
+        """List tasks that could be cancelled by their ids alone."""
+        return self._server.ask("tasks.active", list[int], selection=selection, limit=limit)
 
     def _attempts_after(self, task_id: int, assignment_id: int) -> TaskHistory | None:
         return self._server.ask("tasks.show", _Shown, id=task_id, after=assignment_id).history

@@ -21,7 +21,7 @@ from dtm.core.backoff import Backoff
 from dtm.protocol import codec, messages
 from dtm.protocol.codec import BadLine, ErrorCode
 from dtm.protocol.framing import MAX_ANSWER, LineBuffer, LineTooLong
-from dtm.storage.batch import Clear, Reprocess
+from dtm.storage.batch import Cancel, Clear, Command, Reprocess
 from dtm.storage.receipt import Resolved
 
 from .approach import Approach, opened
@@ -37,7 +37,11 @@ _BACKOFF = Backoff(0.1, 2.0)
 _PASSING = (ErrorCode.STORE_BUSY, ErrorCode.OVERLOADED)
 
 _READ_SIZE = 64 * 1024
-_COMMANDS = {Reprocess: "deadletter.reprocess", Clear: "deadletter.clear"}
+_COMMANDS: dict[type[Command], str] = {
+    Reprocess: "deadletter.reprocess",
+    Clear: "deadletter.clear",
+    Cancel: "tasks.cancel",
+}
 
 
 @contextmanager
@@ -63,7 +67,7 @@ class Conversation:
         self._lines: deque[bytes] = deque()
         self._ref = 0
 
-    def carry_out(self, command: Reprocess | Clear) -> Resolved:
+    def carry_out(self, command: Command) -> Resolved:
         """Let the server carry out `command`.
 
         What it puts off is asked again, for as long as an answer may take.

@@ -39,6 +39,18 @@ def next_try_at(task: TaskRow) -> int | None:
     return task.run_at if task.state == State.SCHEDULED else None
 
 
+def progress(task: TaskRow) -> str | None:
+    """Say how far a task has come, and whether it is asked to stop; None if there is nothing to say."""
+    words = []
+    if task.state == State.ASSIGNED and task.cancel_requested_at is not None:
+        words.append("asked to stop")
+    if task.progress is not None and task.progress.fraction is not None:
+        words.append(f"{task.progress.fraction:.0%}")
+    if task.progress is not None and task.progress.note:
+        words.append(task.progress.note)
+    return ", ".join(words) or None
+
+
 def text(tasks: Sequence[TaskRow], now: int) -> str:
     """Lay out tasks, a line each."""
     rows = [
@@ -50,12 +62,13 @@ def text(tasks: Sequence[TaskRow], now: int) -> str:
             task.retry_count,
             with_age(task.created_at, now),
             with_age(next_try_at(task), now),
+            shortened(progress(task)),
             shortened(None if task.failure is None else task.failure.summary),
             shortened(task.payload),
         )
         for task in tasks
     ]
-    headers = ["task", "kind", "state", "priority", "retries", "created", "next try", "error", "payload"]
+    headers = ["task", "kind", "state", "priority", "retries", "created", "next try", "progress", "error", "payload"]
     return table(headers, rows, numbers=["task", "priority", "retries"])
 
 
@@ -72,6 +85,12 @@ def document(task: TaskRow) -> Document:
         "timeout_s": seconds(task.timeout),
         "assignment": task.assignment_id,
         "created_at": exact(task.created_at),
+        "expires_at": exact(task.expires_at),
+        "deadline_at": exact(task.deadline_at),
+        "cancel_requested_at": exact(task.cancel_requested_at),
+        "unique": task.unique_key,
+        "retry": embedded(task.retry),
+        "progress": None if task.progress is None else structs.asdict(task.progress),
         "run_at": exact(task.run_at),
         "next_try_at": exact(next_try_at(task)),
         "last_retry_at": exact(task.last_retry_at),

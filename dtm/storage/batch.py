@@ -29,6 +29,11 @@ class NewTask(Struct, frozen=True, gc=False):
     unique: str | None = None
     retry: str | None = None
 
+    @property
+    def has_terms(self) -> bool:
+        """Whether it asks for more than a run."""
+        return not (self.retry is None and self.unique is None and self.expires is None and self.expires_at is None)
+
 
 class Submission(Struct, frozen=True):
     """Tasks that come in together, all or none."""

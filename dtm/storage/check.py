@@ -71,7 +71,22 @@ _CLAIMS = {
             UNION ALL SELECT task_id FROM dead_letters AS d WHERE resolved_at IS NULL
                 AND NOT EXISTS (SELECT * FROM tasks WHERE id = d.task_id AND state = 'dead'))"""),
     "a task has the instant of its end if and only if it has ended": _wrong("""
-        SELECT 'task ' || id FROM tasks WHERE (finished_at IS NOT NULL) <> (state IN ('completed', 'dead'))"""),
+        SELECT 'task ' || id FROM tasks WHERE (finished_at IS NOT NULL)
+            <> (state IN ('completed', 'dead', 'cancelled', 'expired'))"""),
+    "only a running attempt has a deadline, and its task's timeout sets it": _wrong("""
+        SELECT 'task ' || t.id FROM tasks AS t LEFT JOIN assignments AS a ON a.id = t.assignment_id
+        WHERE t.deadline_at IS NOT NULL AND t.deadline_at IS NOT a.assigned_at + t.timeout"""),
+    "a task that was to stop is not given out again": _wrong("""
+        SELECT 'task ' || id FROM tasks
+        WHERE cancel_requested_at IS NOT NULL AND state NOT IN ('assigned', 'completed', 'cancelled')"""),
+    "a cancelled task was to stop": _wrong("""
+        SELECT 'task ' || id FROM tasks WHERE state = 'cancelled' AND cancel_requested_at IS NULL"""),
+    "no attempt began after its task had expired": _wrong("""
+        SELECT 'task ' || t.id || ', assignment ' || a.id FROM tasks AS t JOIN assignments AS a ON a.task_id = t.id
+        WHERE t.expires_at IS NOT NULL AND a.assigned_at >= t.expires_at"""),
+    "a task expires only if it has an expiry": _wrong("""
+        SELECT 'task ' || id FROM tasks
+        WHERE state = 'expired' AND (expires_at IS NULL OR finished_at < expires_at)"""),
     "no task was tried more often than it may be": _wrong("""
         SELECT 'task ' || id FROM tasks WHERE retry_count > max_retries
             OR (retry_count = max_retries AND state <> 'dead')"""),

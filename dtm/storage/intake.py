@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -14,7 +14,6 @@ from dtm.storage.batch import NewTask, Submission
 from dtm.storage.receipt import Cause, Refused, Submitted
 from dtm.storage.schema import tasks
 from dtm.storage.sql import among, given, given_one, values
-from dtm.storage.terms import Terms
 from dtm.storage.transaction import Transaction
 
 _COLUMNS = ("id", "kind", "payload", "priority", "state", "key", "max_retries", "timeout", "run_at")
@@ -41,13 +40,33 @@ class _Known(Struct, frozen=True):
     payload: str
 
 
-class _Taken(Struct):
-    """What a transaction has taken so far, and which tasks it must not take twice."""
+class _Names:
+    """What makes a task the same as another: its key for ever, its unique key while the other is active."""
 
-    keys: dict[str, _Known]
-    twins: dict[tuple[str, str], int]
-    rows: list[_Row] = []
-    terms: list[Terms] = []
+    def __init__(self, keys: dict[str, _Known], twins: dict[tuple[str, str], int]) -> None:
+        self._keys = keys
+        self._twins = twins
+
+    def twin(self, task: NewTask) -> int | None:
+        """Give the task that this one would be for a second time."""
+        known = None if task.key is None else self._keys.get(task.key)
+        if known is not None:
+            _require_same(task, known)
+            return known.id
+        return None if task.unique is None else self._twins.get((task.kind, task.unique))
+
+    def note(self, task_id: int, task: NewTask) -> None:
+        """Remember a task that is taken."""
+        if task.key is not None:
+            self._keys[task.key] = _Known(task_id, task.kind, task.payload)
+        if task.unique is not None:
+            self._twins[task.kind, task.unique] = task_id
+
+    def forget(self, tasks: Iterable[NewTask]) -> None:
+        """Forget tasks that were noted and are not taken after all."""
+        for task in tasks:
+            self._keys.pop(task.key or "", None)
+            self._twins.pop((task.kind, task.unique or ""), None)
 
 
 class _KeyConflict(Exception):
@@ -56,17 +75,24 @@ class _KeyConflict(Exception):
 
 def submit(tx: Transaction, submissions: Sequence[Submission]) -> None:
     """Insert the tasks of each submission, all or none of them."""
-    taken = _Taken(_known_keys(tx, submissions), terms.active_twins(tx, submissions))
+    names = _Names(_known_keys(tx, submissions), terms.active_twins(tx, submissions))
+    taken: dict[int, NewTask] = {}
     for submission in submissions:
         try:
-            answer = _take(tx, submission, taken)
+            answer = _take(submission, names, taken, tx.sequences.task_id + len(taken))
         except _KeyConflict as conflict:
             tx.receipt.submissions.append(Refused(str(conflict), Cause.KEY_CONFLICT))
         else:
             tx.receipt.submissions.append(answer)
-    tx.change_with_text(_INSERT, _INSERT_ONE, taken.rows, column=_COLUMNS.index("payload"))
-    terms.write(tx, taken.terms)
-    tx.books.happened("submitted", len(taken.rows))
+    tx.sequences.task_id += len(taken)
+    rows = [_row(tx, task_id, task) for task_id, task in taken.items()]
+    tx.change_with_text(_INSERT, _INSERT_ONE, rows, column=_COLUMNS.index("payload"))
+    terms.write(tx, [terms.terms_of(id, task, tx.now) for id, task in taken.items() if task.has_terms])
+    for _, kind, _, _, state, _, _, _, run_at in rows:
+        tx.books.move(kind, None, state)
+        if state is State.SCHEDULED and run_at is not None:
+            tx.schedule(run_at)
+    tx.books.happened("submitted", len(rows))
 
 
 def _known_keys(tx: Transaction, submissions: Sequence[Submission]) -> dict[str, _Known]:
@@ -77,51 +103,33 @@ def _known_keys(tx: Transaction, submissions: Sequence[Submission]) -> dict[str,
     return {key: _Known(id, kind, payload) for key, id, kind, payload in found}
 
 
-def _take(tx: Transaction, submission: Submission, taken: _Taken) -> Submitted:
+def _take(submission: Submission, names: _Names, taken: dict[int, NewTask], next_id: int) -> Submitted:
+    """Number the tasks, and put those into `taken` that are no other's twins."""
     ids: list[int] = []
     duplicates: list[int] = []
-    new = _Taken({}, {})
-    next_id = tx.sequences.task_id
+    new: dict[int, NewTask] = {}
     for task in submission.tasks:
-        may_be_known = task.key is not None or task.unique is not None
-        twin = _twin(task, new) or _twin(task, taken) if may_be_known else None
-        if twin is not None:
-            ids.append(twin)
-            duplicates.append(twin)
-            continue
-        _note(tx, next_id, task, new)
+        if task.key is not None or task.unique is not None:
+            twin = _twin(task, names, new)
+            if twin is not None:
+                ids.append(twin)
+                duplicates.append(twin)
+                continue
+            names.note(next_id, task)
+        new[next_id] = task
         ids.append(next_id)
         next_id += 1
-    tx.sequences.task_id = next_id
-    taken.keys.update(new.keys)
-    taken.twins.update(new.twins)
-    taken.rows.extend(new.rows)
-    taken.terms.extend(new.terms)
-    for _, kind, _, _, state, _, _, _, run_at in new.rows:
-        tx.books.move(kind, None, state)
-        if state is State.SCHEDULED and run_at is not None:
-            tx.schedule(run_at)
+    taken |= new
     return Submitted(ids, duplicates)
 
 
-def _twin(task: NewTask, taken: _Taken) -> int | None:
-    """Give the task that this one would be for a second time."""
-    known = None if task.key is None else taken.keys.get(task.key)
-    if known is not None:
-        _require_same(task, known)
-        return known.id
-    return None if task.unique is None else taken.twins.get((task.kind, task.unique))
-
-
-def _note(tx: Transaction, task_id: int, task: NewTask, new: _Taken) -> None:
-    if task.key is not None:
-        new.keys[task.key] = _Known(task_id, task.kind, task.payload)
-    if task.unique is not None:
-        new.twins[task.kind, task.unique] = task_id
-    new.rows.append(_row(tx, task_id, task))
-    its_terms = terms.terms_of(task_id, task, tx.now)
-    if its_terms is not None:
-        new.terms.append(its_terms)
+def _twin(task: NewTask, names: _Names, new: dict[int, NewTask]) -> int | None:
+    try:
+        return names.twin(task)
+    except _KeyConflict:
+        # None of its submission is taken.
+        names.forget(new.values())
+        raise
 
 
 def _row(tx: Transaction, task_id: int, task: NewTask) -> _Row:

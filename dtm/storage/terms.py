@@ -35,11 +35,9 @@ class Terms(Struct, frozen=True, gc=False):
     retry: str | None
 
 
-def terms_of(task_id: int, task: NewTask, now: int) -> Terms | None:
-    """Give the terms of a task that is submitted now, if it has any."""
+def terms_of(task_id: int, task: NewTask, now: int) -> Terms:
+    """Give the terms of a task that is submitted now."""
     expires_at = task.expires_at if task.expires is None else now + task.expires
-    if expires_at is None and task.unique is None and task.retry is None:
-        return None
     return Terms(task_id, expires_at, task.unique, task.retry)
 
 

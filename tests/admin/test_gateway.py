@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dtm.core.balance import LeastLoaded
-from dtm.storage.batch import Batch, Clear, Reprocess, Selection
+from dtm.storage.batch import Batch, Clear, Command, Reprocess, Selection
 from dtm.storage.errors import StoreHeld
 from dtm.storage.lock import Holder, StoreLock
 from dtm.storage.receipt import Resolved
@@ -39,7 +39,8 @@ def test_long_list_of_ids_is_divided() -> None:
     """No command names more ids than a slice has."""
     heard: list[Selection] = []
 
-    def hear(command: Reprocess | Clear) -> Resolved:
+    def hear(command: Command) -> Resolved:
+        assert isinstance(command, Clear)
         heard.append(command.selection)
         return Resolved(len(command.selection.ids or ()), 0)
 

@@ -28,12 +28,23 @@ def test_newest_tasks_come_first(scene: Scene, admin: Admin) -> None:
 
     headers, *rows = admin("tasks", "list").table
 
-    assert headers == ["TASK", "KIND", "STATE", "PRIORITY", "RETRIES", "CREATED", "NEXT TRY", "ERROR", "PAYLOAD"]
+    assert headers == [
+        "TASK",
+        "KIND",
+        "STATE",
+        "PRIORITY",
+        "RETRIES",
+        "CREATED",
+        "NEXT TRY",
+        "PROGRESS",
+        "ERROR",
+        "PAYLOAD",
+    ]
     assert [row[0] for row in rows] == ["2", "1"]
     assert rows[0][1:5] == ["1e5", "pending", "0", "0"]
     assert rows[1][1:5] == ["add", "pending", "5", "0"]
     assert rows[1][5].endswith("Z (3m ago)")
-    assert rows[1][6:] == ["-", "-", "[1, 2]"]
+    assert rows[1][6:] == ["-", "-", "-", "[1, 2]"]
 
 
 def test_state_and_kind_choose(scene: Scene, admin: Admin) -> None:

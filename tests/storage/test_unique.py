@@ -117,6 +117,13 @@ def test_a_key_comes_before_uniqueness(stage: Stage) -> None:
     assert stage.offer(NewTask("add", "1", "k", unique="u")) == Submitted([1], [1])
 
 
+def test_a_key_comes_before_uniqueness_in_one_submission_too(stage: Stage) -> None:
+    """Whatever was taken just before."""
+    stage.bury(NewTask("add", "1", "k", unique="u"))
+
+    assert stage.offer(TASK, NewTask("add", "1", "k", unique="u"), TASK) == Submitted([2, 1, 2], [1, 2])
+
+
 def test_dead_tasks_run_again_beside_their_twins(stage: Stage) -> None:
     """An operator's word counts: only one of them keeps the key, so that the others' is free when that one ends."""
     for _ in range(2):
