@@ -28,6 +28,7 @@ class Books:
     def __init__(self) -> None:
         self._moves: Counter[tuple[str, State]] = Counter()
         self._events: Counter[str] = Counter()
+        self.made_pending: set[str] = set()
 
     def move(self, kind: str, source: State | None, target: State, times: int = 1) -> None:
         """Note that tasks went from `source` (None: they are new) to `target`."""
@@ -35,6 +36,8 @@ class Books:
             self._moves[kind, source] -= times
         if target is not State.CLEARED:
             self._moves[kind, target] += times
+        if target is State.PENDING:
+            self.made_pending.add(kind)
 
     def happened(self, event: str, times: int = 1) -> None:
         """Note that something happened, for the throughput of this minute."""

@@ -1,19 +1,19 @@
-"""Scheduled tasks fall due, and pending ones go to the clients that have room for them."""
+"""Scheduled tasks fall due, and pending ones are claimed for the clients that have room for them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, insert, select, union_all, update
+from sqlalchemy import Select, bindparam, func, select, union_all, update
 
 from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
 from dtm.storage.receipt import Assigned
-from dtm.storage.schema import assignments, is_in, tasks
+from dtm.storage.schema import is_in, tasks
 from dtm.storage.sql import AnyRow, given, rows
 from dtm.storage.transaction import Transaction
 
@@ -40,15 +40,11 @@ _DETAILS = (
     # What has expired is about to be ended, however much of it there is.
     .where(tasks.c.expires_at.is_(None) | (tasks.c.expires_at > bindparam("now")))
 )
-_GIVEN = given("id", "task_id", "client_id")
-_INSERT = insert(assignments).from_select(
-    ["id", "task_id", "client_id", "assigned_at"], select(*_GIVEN.c, bindparam("now"))
-)
+_GIVEN = given("id", "task_id")
 _ASSIGN = (
     update(tasks)
     .where(tasks.c.id == _GIVEN.c.task_id, is_in(State.PENDING))
-    # Null without a timeout.
-    .values(state=State.ASSIGNED, assignment_id=_GIVEN.c.id, deadline_at=bindparam("now") + tasks.c.timeout)
+    .values(state=State.ASSIGNED, assignment_id=_GIVEN.c.id)
 )
 
 
@@ -65,43 +61,41 @@ def fall_due(tx: Transaction) -> None:
     tx.receipt.may_have_more |= len(due) == MAX_DUE
 
 
-def assign(tx: Transaction, seats: Sequence[Seat], balance: Balance) -> None:
-    """Give pending tasks, the highest priority and then the oldest first, to clients with room."""
-    room = _room_by_kind(seats)
-    if not room:
-        return
-    waiting = _waiting(tx, room, _most(seats, room))
-    if not waiting:
-        return
+def claim(tx: Transaction, room: Mapping[str, int], seats: Sequence[Seat], balance: Balance) -> list[Assigned]:
+    """Take pending tasks, the highest priority and then the oldest first, for clients with room for their kinds."""
+    kinds = {kind: its_most for kind, its_most in room.items() if kind in tx.waiting()}
+    waiting, exhausted = _look(tx, kinds, _most(seats, kinds))
     chosen = balance.choose([kind for kind, _ in waiting], seats)
     pairs = [(task_id, client) for (_, task_id), client in zip(waiting, chosen, strict=True) if client is not None]
-    _assign(tx, pairs)
+    given = _assign(tx, pairs)
+    left = Counter([kind for kind, _ in waiting]) - Counter([task.kind for task in given])
+    tx.none_waits(exhausted - left.keys())
     tx.receipt.may_have_more |= len(waiting) >= MAX_ASSIGNED
+    return given
 
 
-def _room_by_kind(seats: Sequence[Seat]) -> dict[str, int]:
-    room: dict[str, int] = {}
-    for seat in seats:
-        if seat.free > 0:
-            for kind in seat.kinds:
-                room[kind] = min(MAX_ASSIGNED, room.get(kind, 0) + seat.free)
-    return room
-
-
-def _most(seats: Sequence[Seat], room: dict[str, int]) -> int:
+def _most(seats: Sequence[Seat], room: Mapping[str, int]) -> int:
     if len({seat.kinds for seat in seats if seat.free > 0}) == 1:
         # All may run the same: what comes first has a place, so that no more need be looked at than there are places.
         return max(room.values())
     return MAX_ASSIGNED
 
 
-def _waiting(tx: Transaction, room: dict[str, int], most: int) -> list[tuple[str, int]]:
+def _look(tx: Transaction, room: Mapping[str, int], most: int) -> tuple[list[tuple[str, int]], set[str]]:
+    """Give what waits, in order, and the kinds of which no more does."""
     kinds = list(room.items())
     found: list[AnyRow] = []
+    exhausted: set[str] = set()
     for start in range(0, len(kinds), _MAX_HEADS):
-        found += _found(tx, kinds[start : start + _MAX_HEADS], most)
+        heads = kinds[start : start + _MAX_HEADS]
+        its_found = _found(tx, heads, most)
+        found += its_found
+        if len(its_found) < most:
+            times = Counter([kind for _, _, kind in its_found])
+            exhausted |= {kind for kind, its_most in heads if times[kind] < its_most}
     in_order = sorted((-priority, task_id, kind) for priority, task_id, kind in found)
-    return [(kind, task_id) for _, task_id, kind in in_order[:MAX_ASSIGNED]]
+    exhausted -= {kind for _, _, kind in in_order[MAX_ASSIGNED:]}
+    return [(kind, task_id) for _, task_id, kind in in_order[:MAX_ASSIGNED]], exhausted
 
 
 def _found(tx: Transaction, kinds: Sequence[tuple[str, int]], most: int) -> Sequence[AnyRow]:
@@ -129,26 +123,23 @@ def _head(number: int) -> Select[Any]:
     )
 
 
-def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> None:
+def _assign(tx: Transaction, pairs: Sequence[tuple[int, int]]) -> list[Assigned]:
     details = _details(tx, [task_id for task_id, _ in pairs])
-    first = tx.sequences.assignment_id
-    fetched = [(task_id, client_id) for task_id, client_id in pairs if task_id in details]
-    numbered = [(first + n, task_id, client_id) for n, (task_id, client_id) in enumerate(fetched)]
-    tx.sequences.assignment_id += len(numbered)
-    tx.change(_INSERT, numbered)
-    tx.change(_ASSIGN, numbered)
-    for id, task_id, client_id in numbered:
-        _, kind, payload, retry_count, timeout = details[task_id]
-        if timeout is not None:
-            tx.note_deadline(tx.now + timeout)
-        tx.receipt.assigned.append(Assigned(client_id, id, task_id, kind, payload, retry_count, timeout))
-    for kind, times in Counter([task.kind for task in tx.receipt.assigned]).items():
+    fetched = [(*details[task_id], client_id) for task_id, client_id in pairs if task_id in details]
+    given = [
+        Assigned(client_id, tx.take_assignment_id(), task_id, kind, payload, retry_count, timeout)
+        for task_id, kind, payload, retry_count, timeout, client_id in fetched
+    ]
+    tx.change(_ASSIGN, [(task.assignment_id, task.task_id) for task in given])
+    for kind, times in Counter([task.kind for task in given]).items():
         tx.books.move(kind, State.PENDING, State.ASSIGNED, times)
-    tx.books.happened("assigned", len(numbered))
+    return given
 
 
 def _details(tx: Transaction, ids: Sequence[int]) -> dict[int, AnyRow]:
     details: dict[int, AnyRow] = {}
+    if not ids:
+        return details
     size = 0
     with closing(tx.run(_DETAILS, {"rows": rows([(id,) for id in ids]), "now": tx.now})) as found:
         for row in iter(found.fetchone, None):

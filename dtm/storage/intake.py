@@ -1,11 +1,13 @@
-"""Submissions: each becomes rows, or is refused whole; a key that is known gives the task it has."""
+"""Submissions: each becomes new tasks, or is refused whole; a key that is known gives the task it has."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 from sqlalchemy import Insert, Subquery, bindparam, insert, literal_column, select
 
 from dtm.core.lifecycle import State
@@ -14,9 +16,33 @@ from dtm.storage.batch import NewTask, Submission
 from dtm.storage.receipt import Cause, Refused, Submitted
 from dtm.storage.schema import tasks
 from dtm.storage.sql import among, given, given_one, values
+from dtm.storage.terms import Terms
 from dtm.storage.transaction import Transaction
 
-_COLUMNS = ("id", "kind", "payload", "priority", "state", "key", "max_retries", "timeout", "run_at")
+
+class Fresh(Struct, gc=False):
+    """A task that was taken and is not in the table yet; its fields are its row's."""
+
+    id: int
+    kind: str
+    payload: str
+    priority: int
+    state: State
+    key: str | None
+    max_retries: int
+    timeout: int | None
+    run_at: int | None
+    assignment_id: int | None = None
+
+
+_COLUMNS = Fresh.__struct_fields__
+
+
+class Taken(Struct, frozen=True):
+    """What a transaction has taken: every task's row, and the terms of those that have any."""
+
+    fresh: list[Fresh]
+    terms: list[Terms]
 
 
 def _insert(rows: Subquery) -> Insert:
@@ -29,9 +55,6 @@ def _insert(rows: Subquery) -> Insert:
 _INSERT = _insert(given(*_COLUMNS))
 _INSERT_ONE = _insert(given_one(*_COLUMNS))
 _BY_KEY = select(tasks.c.key, tasks.c.id, tasks.c.kind, tasks.c.payload).where(among(tasks.c.key, "keys"))
-
-
-_Row = tuple[int, str, str, int, State, str | None, int, int | None, int | None]
 
 
 class _Known(Struct, frozen=True):
@@ -73,8 +96,8 @@ class _KeyConflict(Exception):
     """The key belongs to another task."""
 
 
-def submit(tx: Transaction, submissions: Sequence[Submission]) -> None:
-    """Insert the tasks of each submission, all or none of them."""
+def take(tx: Transaction, submissions: Sequence[Submission]) -> Taken:
+    """Take the tasks of each submission, all or none of them; `enter` is to follow in this transaction."""
     names = _Names(_known_keys(tx, submissions), terms.active_twins(tx, submissions))
     taken: dict[int, NewTask] = {}
     for submission in submissions:
@@ -85,14 +108,23 @@ def submit(tx: Transaction, submissions: Sequence[Submission]) -> None:
         else:
             tx.receipt.submissions.append(answer)
     tx.sequences.task_id += len(taken)
-    rows = [_row(tx, task_id, task) for task_id, task in taken.items()]
-    tx.change_with_text(_INSERT, _INSERT_ONE, rows, column=_COLUMNS.index("payload"))
-    terms.write(tx, [terms.terms_of(id, task, tx.now) for id, task in taken.items() if task.has_terms])
-    for _, kind, _, _, state, _, _, _, run_at in rows:
-        tx.books.move(kind, None, state)
-        if state is State.SCHEDULED and run_at is not None:
-            tx.schedule(run_at)
-    tx.books.happened("submitted", len(rows))
+    return Taken(
+        [_fresh(tx, task_id, task) for task_id, task in taken.items()],
+        [terms.terms_of(task_id, task, tx.now) for task_id, task in taken.items() if task.has_terms],
+    )
+
+
+def enter(tx: Transaction, taken: Taken) -> None:
+    """Insert what was taken."""
+    fresh = taken.fresh
+    tx.change_with_text(_INSERT, _INSERT_ONE, [astuple(task) for task in fresh], column=_COLUMNS.index("payload"))
+    terms.write(tx, taken.terms)
+    for (kind, state), times in Counter([(task.kind, task.state) for task in fresh]).items():
+        tx.books.move(kind, None, state, times)
+    due = [task.run_at for task in fresh if task.state is State.SCHEDULED and task.run_at is not None]
+    if due:
+        tx.schedule(min(due))
+    tx.books.happened("submitted", len(fresh))
 
 
 def _known_keys(tx: Transaction, submissions: Sequence[Submission]) -> dict[str, _Known]:
@@ -132,21 +164,11 @@ def _twin(task: NewTask, names: _Names, new: dict[int, NewTask]) -> int | None:
         raise
 
 
-def _row(tx: Transaction, task_id: int, task: NewTask) -> _Row:
+def _fresh(tx: Transaction, task_id: int, task: NewTask) -> Fresh:
     run_at = tx.now + task.delay if task.delay is not None else task.run_at
     state = State.SCHEDULED if run_at is not None and run_at > tx.now else State.PENDING
     max_retries = task.max_retries or tx.policy.max_retries
-    return (
-        task_id,
-        task.kind,
-        task.payload,
-        task.priority,
-        state,
-        task.key,
-        max_retries,
-        task.timeout,
-        run_at,
-    )
+    return Fresh(task_id, task.kind, task.payload, task.priority, state, task.key, max_retries, task.timeout, run_at)
 
 
 def _require_same(task: NewTask, twin: _Known) -> None:

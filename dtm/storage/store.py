@@ -24,14 +24,26 @@ from sqlalchemy.exc import (
 from dtm.core.auditline import FIRST_PREV, digest
 from dtm.core.balance import Balance, Seat
 from dtm.core.lifecycle import State
-from dtm.storage import cancel, claim, clients, intake, operators, overdue, progress, reports, retention, witness
+from dtm.storage import (
+    assign,
+    cancel,
+    claim,
+    clients,
+    intake,
+    operators,
+    overdue,
+    progress,
+    reports,
+    retention,
+    witness,
+)
 from dtm.storage.batch import Batch
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreBusy, StoreFailed
 from dtm.storage.inspect import require_current, require_no_backup
 from dtm.storage.prepared import Prepared
 from dtm.storage.receipt import Left, Receipt, Refused
-from dtm.storage.schema import assignments, audit, is_in, meta, tasks
+from dtm.storage.schema import assignments, audit, counts, is_in, meta, tasks
 from dtm.storage.transaction import Policy, Sequences, Transaction, earlier
 from dtm.storage.witness import Witness
 
@@ -43,6 +55,7 @@ _NEXT_EPOCH = update(meta).values(epoch=meta.c.epoch + 1)
 _SET_LOG_POSITION = update(meta).values(log_position=bindparam("position"))
 _LAST_LINE = select(audit.c.seq, audit.c.line).order_by(audit.c.seq.desc()).limit(1)
 _LAST_NUMBER = text("SELECT seq FROM sqlite_sequence WHERE name = :table")
+_KINDS = select(counts.c.kind).distinct()
 _NEXT_DUE = select(func.min(tasks.c.run_at)).where(is_in(State.SCHEDULED))
 
 
@@ -170,14 +183,14 @@ class Store:
             overdue.time_out(tx)
         overdue.expire(tx)
         retention.prune(tx, batch.prunings)
-        intake.submit(tx, batch.submissions)
+        taken = intake.take(tx, batch.submissions)
         clients.hear(tx, batch.heartbeats)
         if batch.log_position is not None:
             tx.connection.execute(_SET_LOG_POSITION, {"position": batch.log_position})
             # It comes every few seconds; often enough for this too.
             tx.books.forget(tx.connection, now)
         claim.fall_due(tx)
-        claim.assign(tx, _still_taken(batch.seats, tx.receipt.left), self._balance)
+        assign.assign(tx, taken, _still_taken(batch.seats, tx.receipt.left), self._balance)
         return tx.finish(), tx.sequences
 
 
@@ -218,6 +231,7 @@ def _read_sequences(connection: Connection, numbers_above: int) -> Sequences:
         next_due_at=connection.execute(_NEXT_DUE).scalar(),
         next_expiry_at=connection.execute(overdue.NEXT_EXPIRY).scalar(),
         next_deadline_at=connection.execute(overdue.NEXT_DEADLINE).scalar(),
+        waiting=set(connection.execute(_KINDS).scalars()),
     )
 
 

@@ -6,6 +6,7 @@ The steps that work in it (`intake`, `reports`, `clients`, `claim`, `deadletters
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from msgspec import Struct
@@ -25,7 +26,11 @@ _INSERT_AUDIT = insert(audit)
 
 
 class Sequences(Struct):
-    """The numbers to be given out next, and the end of the audit chain. Only a commit makes them the store's."""
+    """What the store knows without looking. Only a commit makes it the store's.
+
+    The numbers to be given out next, the end of the audit chain, when something is next to happen by itself, and the
+    kinds of which tasks may be pending: of no other kind is any.
+    """
 
     task_id: int
     assignment_id: int
@@ -34,6 +39,7 @@ class Sequences(Struct):
     next_due_at: int | None
     next_expiry_at: int | None = None
     next_deadline_at: int | None = None
+    waiting: AbstractSet[str] = frozenset()
 
 
 class Policy(Struct, frozen=True):
@@ -108,6 +114,24 @@ class Transaction:
         """Note that an attempt's time is over at `deadline_at`."""
         self.sequences.next_deadline_at = earlier(self.sequences.next_deadline_at, deadline_at)
 
+    def waiting(self) -> AbstractSet[str]:
+        """Give the kinds of which tasks may be pending by now."""
+        new = self.books.made_pending - self.sequences.waiting
+        if new:
+            self.sequences.waiting = self.sequences.waiting | new
+        self.books.made_pending.clear()
+        return self.sequences.waiting
+
+    def none_waits(self, kinds: AbstractSet[str]) -> None:
+        """Note that no task of these kinds is pending."""
+        self.sequences.waiting = self.sequences.waiting - kinds
+
+    def take_assignment_id(self) -> int:
+        """Give the next fencing number."""
+        number = self.sequences.assignment_id
+        self.sequences.assignment_id += 1
+        return number
+
     def record(self, event: str, fields: Mapping[str, object]) -> None:
         """Write down a dead letter's event: a row now, and a line of the log after the commit."""
         sequences = self.sequences
@@ -118,6 +142,7 @@ class Transaction:
 
     def finish(self) -> Receipt:
         """Write what was collected on the way; the commit comes next."""
+        self.waiting()
         if self._audit_rows:
             self.connection.execute(_INSERT_AUDIT, self._audit_rows)
         self.books.write(self._prepared, self.now)
