@@ -34,6 +34,7 @@ class Attempt(Struct, frozen=True, gc=False):
     max_retries: int
     retry: str | None = None
     cancel_requested_at: int | None = None
+    expires_at: int | None = None
 
     @property
     def policy(self) -> RetryPolicy:
@@ -52,6 +53,7 @@ ATTEMPT = (
     tasks.c.max_retries,
     tasks.c.retry,
     tasks.c.cancel_requested_at,
+    tasks.c.expires_at,
 )
 """What an `Attempt` holds, in its order."""
 
@@ -139,9 +141,21 @@ def end(tx: Transaction, ended: Sequence[tuple[Attempt, Outcome]]) -> list[Endin
     tx.change(_FINISH, [_finish_row(ending) for ending in endings])
     for event, its_endings in by_event.items():
         _STEPS[event](tx, its_endings)
+        if event in _BACK:
+            _note_expiries(tx, its_endings)
         for kind, times in Counter([ending.attempt.kind for ending in its_endings]).items():
             tx.books.move(kind, State.ASSIGNED, next_state(State.ASSIGNED, event), times)
     return endings
+
+
+# Where the task waits again.
+_BACK = {Event.RELEASE, Event.SNOOZE, Event.RETRY_LATER, Event.RETRY_NOW}
+
+
+def _note_expiries(tx: Transaction, endings: Sequence[Ending]) -> None:
+    for ending in endings:
+        if ending.attempt.expires_at is not None:
+            tx.note_expiry(ending.attempt.expires_at)
 
 
 def _event(attempt: Attempt, outcome: Outcome) -> Event:

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 BACKOFF_S = 10
 """Seconds that a failed task waits, times the number of its failures."""
 
+SNOOZE_S = 15
+"""Seconds for which a task that is snoozed is given back."""
+
 
 @dataclass
 class ModelTask:
-    """A task; `run_at` in seconds, `attempt` the live one."""
+    """A task; `run_at`, `expires_at` and `deadline` in seconds, `attempt` the live one."""
 
     kind: str
     payload: str
@@ -22,6 +25,16 @@ class ModelTask:
     retry_count: int = 0
     run_at: int | None = None
     attempt: int | None = None
+    timeout: int | None = None
+    unique: str | None = None
+    expires_at: int | None = None
+    deadline: int | None = None
+    is_to_stop: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in ("scheduled", "pending", "assigned")
 
 
 @dataclass
@@ -78,11 +91,33 @@ class Model:
         for id, other in self.tasks.items():
             if task.key is not None and task.key == other.key:
                 return (id, True) if (task.kind, task.payload) == (other.kind, other.payload) else None
+        twin = self._active_twin(task)
+        if twin is not None:
+            return twin, True
         self.tasks_ever += 1
         self.tasks[self.tasks_ever] = task
         if delay > 0:
             task.state, task.run_at = "scheduled", self.now + delay
         return self.tasks_ever, False
+
+    def _active_twin(self, task: ModelTask) -> int | None:
+        its = [
+            id
+            for id, other in self.tasks.items()
+            if other is not task and other.is_active and (other.kind, other.unique) == (task.kind, task.unique)
+        ]
+        return its[0] if its and task.unique is not None else None
+
+    def cancel(self, ids: Sequence[int]) -> list[str | None]:
+        """Nobody needs these any more; gives where they stand then."""
+        for id in ids:
+            task = self.tasks.get(id)
+            if task is None or not task.is_active:
+                continue
+            task.is_to_stop = True
+            if task.attempt is None:
+                task.state = "cancelled"
+        return [task.state if (task := self.tasks.get(id)) is not None else None for id in ids]
 
     def submit_together(self, wanted: Sequence[tuple[ModelTask, int]]) -> tuple[list[int], list[int]] | None:
         """Tasks come in, all or none; gives their ids and which of them were there already, or None for a conflict."""
@@ -97,7 +132,21 @@ class Model:
             duplicates += [taken[0]] if taken[1] else []
         return ids, duplicates
 
-    def fall_due(self) -> None:
+    def let_time_act(self) -> None:
+        """What is overdue ends, and what is due may run."""
+        overdue = [(task.deadline, id) for id, task in self.tasks.items() if task.deadline is not None]
+        for deadline, id in sorted(overdue):
+            if deadline <= self.now:
+                attempt = self.tasks[id].attempt
+                assert attempt is not None
+                self.end(attempt, "timed out")
+        for task in self.tasks.values():
+            waits = task.state in ("scheduled", "pending")
+            if waits and task.expires_at is not None and task.expires_at <= self.now:
+                task.state = "expired"
+        self._fall_due()
+
+    def _fall_due(self) -> None:
         """Scheduled tasks whose time has come."""
         for task in self.tasks.values():
             if task.state == "scheduled" and task.run_at is not None and task.run_at <= self.now:
@@ -111,7 +160,9 @@ class Model:
         for id in waiting[:free]:
             self.attempts_ever += 1
             self.attempts[self.attempts_ever] = ModelAttempt(id, client)
-            self.tasks[id].state, self.tasks[id].attempt = "assigned", self.attempts_ever
+            task = self.tasks[id]
+            task.state, task.attempt = "assigned", self.attempts_ever
+            task.deadline = None if task.timeout is None else self.now + task.timeout
             given.append((self.attempts_ever, id))
         return given
 
@@ -125,8 +176,8 @@ class Model:
                 return False
             self.end(id, outcome)
             return True
-        said = "failed" if outcome == "rejected" else outcome
-        return attempt.outcome == said and self.names[attempt.client] == self.names[client]
+        said = {"rejected": ("failed", "cancelled"), "failed": ("failed", "cancelled"), "snoozed": ("released",)}
+        return attempt.outcome in said.get(outcome, (outcome,)) and self.names[attempt.client] == self.names[client]
 
     def leave(self, client: int, *, is_death: bool) -> None:
         """A client goes."""
@@ -138,10 +189,15 @@ class Model:
     def end(self, id: int, outcome: str) -> None:
         """An attempt ends."""
         attempt = self.attempts[id]
-        attempt.outcome = "failed" if outcome == "rejected" else outcome
+        attempt.outcome = {"rejected": "failed", "snoozed": "released"}.get(outcome, outcome)
         task = self.tasks[attempt.task]
-        task.attempt = None
-        if outcome == "completed":
+        task.attempt = task.deadline = None
+        if task.is_to_stop and outcome != "completed":
+            task.state = "cancelled"
+            attempt.outcome = attempt.outcome if attempt.outcome == "released" else "cancelled"
+        elif outcome == "snoozed":
+            task.state, task.run_at = "scheduled", self.now + SNOOZE_S
+        elif outcome == "completed":
             task.state = "completed"
         elif outcome == "released":
             task.state = "pending"
@@ -155,7 +211,7 @@ class Model:
             task.state = "dead"
             self.letters.append(id)
             self.told.append(("dead", id))
-        elif outcome == "failed":
+        elif outcome in ("failed", "timed out"):
             task.state, task.run_at = "scheduled", self.now + BACKOFF_S * task.retry_count
         else:
             task.state = "pending"
@@ -165,7 +221,9 @@ class Model:
         chosen, left = self._settle("reprocessed", ids, limit)
         for id in chosen:
             task = self.tasks[id]
-            task.state, task.retry_count, task.run_at = "pending", 0, None
+            if self._active_twin(task) is not None:
+                task.unique = None
+            task.state, task.retry_count, task.run_at, task.expires_at = "pending", 0, None, None
         return len(chosen), left
 
     def clear(self, ids: Collection[int], limit: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dtm.storage.batch import (
     DEATHS,
     Batch,
+    Cancellation,
     Clear,
     Failed,
     NewTask,
@@ -25,8 +26,8 @@ from dtm.storage.batch import (
     Success,
     Why,
 )
-from dtm.storage.receipt import Cause, Refused, Registered, Resolved, Submitted, Verdict
-from tests.storage.model import BACKOFF_S, Model, ModelAttempt, ModelTask
+from dtm.storage.receipt import Cancelled, Cause, Refused, Registered, Resolved, Submitted, Verdict
+from tests.storage.model import BACKOFF_S, SNOOZE_S, Model, ModelAttempt, ModelTask
 from tests.storage.stage import BACKOFF, FAILED, HOPELESS, NOON, OK, SECOND, UNBEGUN, Stage, open_store, what_is_wrong
 
 KINDS = ("add", "mul")
@@ -36,6 +37,7 @@ OUTCOMES: dict[str, Success | Failed | Released] = {
     "failed": FAILED,
     "rejected": HOPELESS,
     "released": UNBEGUN,
+    "snoozed": Released(delay=SNOOZE_S * SECOND),
 }
 
 kinds = st.sets(st.sampled_from(KINDS), min_size=1)
@@ -47,6 +49,10 @@ tasks = st.builds(
     priority=st.integers(-1, 1),
     max_retries=st.sampled_from([1, 1, 2, 3]),
     key=st.none() | st.sampled_from(["k1", "k2"]),
+    timeout=st.sampled_from([None, None, None, 5, 25]),
+    unique=st.sampled_from([None, None, "u"]),
+    # From now on; a task that is taken knows the instant.
+    expires_at=st.sampled_from([None, None, None, 5, 25]),
 )
 delays = st.sampled_from([0, 0, 0, 5, 15])
 
@@ -60,6 +66,9 @@ def new(task: ModelTask, delay: int) -> NewTask:
         priority=task.priority,
         delay=delay * SECOND,
         max_retries=task.max_retries,
+        timeout=None if task.timeout is None else task.timeout * SECOND,
+        expires=None if task.expires_at is None else task.expires_at * SECOND,
+        unique=task.unique,
     )
 
 
@@ -116,7 +125,7 @@ class StoreAndModel(RuleBasedStateMachine):
         receipt = self.stage.apply(Batch(submissions=[Submission((new(*one),)) for one in wanted]))
 
         for (task, delay), answer in zip(wanted, receipt.submissions, strict=True):
-            expected = self.model.submit(replace(task), delay)
+            expected = self.model.submit(self._from_now(task), delay)
             if expected is None:
                 assert isinstance(answer, Refused)
                 assert answer.cause is Cause.KEY_CONFLICT
@@ -131,19 +140,22 @@ class StoreAndModel(RuleBasedStateMachine):
         answers = self.stage.apply(Batch(submissions=submissions)).submissions
 
         for together, answer in zip(wanted, answers, strict=True):
-            expected = self.model.submit_together([(replace(task), delay) for task, delay in together])
+            expected = self.model.submit_together([(self._from_now(task), delay) for task, delay in together])
             if expected is None:
                 assert isinstance(answer, Refused)
                 assert answer.cause is Cause.KEY_CONFLICT
             else:
                 assert answer == Submitted(*expected)
 
+    def _from_now(self, task: ModelTask) -> ModelTask:
+        return replace(task, expires_at=None if task.expires_at is None else self.model.now + task.expires_at)
+
     @rule(kinds=kinds, free=st.integers(1, 4), data=st.data())
     def give(self, kinds: set[str], free: int, data: st.DataObject) -> None:
         """A client gets tasks."""
         client = data.draw(st.sampled_from(self._present()))
         assigned = self.stage.give(client, *kinds, free=free)
-        self.model.fall_due()
+        self.model.let_time_act()
 
         assert [(one.assignment_id, one.task_id) for one in assigned] == self.model.give(client, kinds, free)
         assert {one.client_id for one in assigned} <= {client}
@@ -179,6 +191,18 @@ class StoreAndModel(RuleBasedStateMachine):
             assert isinstance(verdict, Verdict)
             assert verdict.state == (now and now.state)
 
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """Somebody does not need some tasks any more, and names others as well."""
+        known = st.sampled_from([*self.model.tasks, self.model.tasks_ever + 1])
+        ids = data.draw(st.lists(known, min_size=1, max_size=3))
+        receipt = self.stage.apply(Batch(cancellations=[Cancellation(tuple(ids))]))
+
+        assert receipt.cancellations == [Cancelled(self.model.cancel(ids))]
+        assert {stopped.task_id for stopped in receipt.stopped} == {
+            id for id in ids if id in self.model.tasks and self.model.tasks[id].state == "assigned"
+        }
+
     # An operator.
 
     @rule(command=st.sampled_from([Reprocess, Reprocess, Clear]), limit=limits, data=st.data())
@@ -202,6 +226,7 @@ class StoreAndModel(RuleBasedStateMachine):
         """Time passes."""
         self.stage.wait(seconds)
         self.model.now += seconds
+        self.model.let_time_act()
         self.stage.apply(Batch())
 
     @rule()
@@ -237,11 +262,12 @@ class StoreAndModel(RuleBasedStateMachine):
     @invariant()
     def both_have_the_same_tasks(self) -> None:
         """In every field that the model knows."""
-        self.model.fall_due()
+        self.model.let_time_act()
         self.stage.apply(Batch())
         found = self.stage.sql(
             "SELECT id, kind, payload, priority, max_retries, key, state, retry_count,"
-            " CASE state WHEN 'scheduled' THEN run_at END, assignment_id FROM tasks ORDER BY id"
+            " CASE state WHEN 'scheduled' THEN run_at END, assignment_id, unique_key, expires_at, deadline_at,"
+            " cancel_requested_at IS NOT NULL FROM tasks ORDER BY id"
         )
 
         assert found == [
@@ -254,8 +280,12 @@ class StoreAndModel(RuleBasedStateMachine):
                 task.key,
                 task.state,
                 task.retry_count,
-                None if task.run_at is None or task.state != "scheduled" else NOON + task.run_at * SECOND,
+                _instant(task.run_at) if task.state == "scheduled" else None,
                 task.attempt,
+                task.unique,
+                _instant(task.expires_at),
+                _instant(task.deadline),
+                task.is_to_stop,
             )
             for id, task in sorted(self.model.tasks.items())
         ]
@@ -284,10 +314,23 @@ class StoreAndModel(RuleBasedStateMachine):
 
     @invariant()
     def the_next_instant_is_right(self) -> None:
-        """What the store waits for is the nearest scheduled task."""
-        waiting = [task.run_at for task in self.model.tasks.values() if task.state == "scheduled" and task.run_at]
+        """The store looks no later than something is due or overdue, and not before it has looked last."""
+        waiting = [task for task in self.model.tasks.values() if task.state in ("scheduled", "pending")]
+        due = [task.run_at for task in waiting if task.state == "scheduled"] + [task.expires_at for task in waiting]
+        store = self.stage.store
 
-        assert self.stage.store.next_due_at == min((NOON + run_at * SECOND for run_at in waiting), default=None)
+        _looks_in_time(store.next_due_at, due, self.stage.now)
+        _looks_in_time(store.next_deadline_at, [task.deadline for task in self.model.tasks.values()], self.stage.now)
+
+
+def _instant(seconds: int | None) -> int | None:
+    return None if seconds is None else NOON + seconds * SECOND
+
+
+def _looks_in_time(at: int | None, instants: list[int | None], now: int) -> None:
+    coming = [NOON + instant * SECOND for instant in instants if instant is not None]
+    assert at is None or at > now
+    assert not coming or (at is not None and at <= min(coming))
 
 
 def test_the_model_waits_as_long_as_the_stage() -> None:

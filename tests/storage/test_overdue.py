@@ -7,10 +7,10 @@ import json
 import pytest
 
 from dtm.core.lifecycle import State
-from dtm.storage.batch import Batch, Failure, NewTask, Reprocess, Selection, Submission, Success, Why
+from dtm.storage.batch import Batch, Failed, Failure, NewTask, Released, Reprocess, Selection, Submission, Success, Why
 from dtm.storage.overdue import MAX_OVERDUE
 from dtm.storage.receipt import Ended, Retried, Stopped, Verdict
-from tests.storage.stage import BACKOFF, FAILED, NOON, OK, SECOND, Stage, report, seat
+from tests.storage.stage import BACKOFF, FAILED, NOON, OK, SECOND, UNBEGUN, Stage, report, seat
 
 QUICK = NewTask("add", "1", timeout=30 * SECOND)
 SHORT_LIVED = NewTask("add", "1", expires=30 * SECOND)
@@ -181,6 +181,18 @@ def test_a_task_whose_next_try_comes_too_late_expires(stage: Stage) -> None:
 
     assert assigned_now == []
     assert (stage.task(1).state, stage.task(1).failure) == ("expired", FAILED.failure)
+
+
+@pytest.mark.parametrize("outcome", [UNBEGUN, FAILED, Released(delay=60 * SECOND)])
+def test_a_task_that_comes_back_after_its_expiry_expires(stage: Stage, outcome: Released | Failed) -> None:
+    """Although the store had looked at that instant, when it was running."""
+    (assigned,) = stage.start(SHORT_LIVED)
+    stage.wait(31)
+    stage.apply(Batch())
+    stage.report(assigned, outcome)
+    stage.apply(Batch())
+
+    assert stage.task(1).state == "expired"
 
 
 @pytest.mark.parametrize("task", [NewTask("add", "1", expires=0), NewTask("add", "1", expires_at=5)])
