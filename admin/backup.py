@@ -11,9 +11,9 @@ from dtm.core.escapes import escaped
 from . import documents
 from .clock import exact, utc_now
 from .options import Output, local_options, log_option
+from .wording import mebibytes
 
 _FILE = click.Path(path_type=Path)
-_MIB = 1024 * 1024
 
 
 @click.command
@@ -32,7 +32,7 @@ def backup(db: Path, output: Output, file: Path, force: bool) -> None:
     if output == "json":
         click.echo(documents.page({"db": str(db), "file": str(file), "bytes": size}))
     else:
-        click.echo(f"Backed up {escaped(str(db))} to {escaped(str(file))}, {size / _MIB:,.1f} MiB.")
+        click.echo(f"Backed up {escaped(str(db))} to {escaped(str(file))}, {mebibytes(size)}.")
 
 
 @click.command

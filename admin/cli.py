@@ -18,6 +18,7 @@ from dtm.storage.errors import StoreMissing
 from .audit import audit
 from .backup import backup, restore
 from .check import check
+from .compact import compact
 from .deadletter import deadletter
 from .errors import NotFound, ServerUnreachable
 from .exits import EXIT_NOT_FOUND, EXIT_UNREACHABLE
@@ -41,6 +42,7 @@ def cli() -> None:
 cli.add_command(audit)
 cli.add_command(backup)
 cli.add_command(check)
+cli.add_command(compact)
 cli.add_command(restore)
 cli.add_command(stats)
 cli.add_command(deadletter)

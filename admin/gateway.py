@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from dtm.core.balance import LeastLoaded
 from dtm.security.errors import Misconfigured
 from dtm.storage.batch import Batch, Command
+from dtm.storage.compaction import Compacted
 from dtm.storage.errors import StoreHeld
 from dtm.storage.lock import Holder, StoreLock
 from dtm.storage.reader import Reader
@@ -96,23 +97,23 @@ def changing(place: Place, *, clock: Clock, timeout_s: float) -> Iterator[CarryO
         NotAdmitted: it does not take this operator for one, or is not the server it should be.
         StoreRefused: there is no store of this version.
     """
-    if not isinstance(place, Path):
-        with _from_afar(place, timeout_s=timeout_s) as server:
-            yield server.carry_out
-        return
-    lock = StoreLock(place)
-    held = _try(lock)
-    if held is None:
-        with _straight(place, lock, clock) as carry_out:
-            yield carry_out
-        return
-    holder = lock.holder()
-    if holder is None:
-        raise ServerUnreachable(
-            f"{held}, and that process has not said how to reach it; try again shortly, as it may be starting"
-        )
-    with conversation(to_holder(holder), timeout_s=timeout_s) as server:
-        yield server.carry_out
+    with _reached(place, timeout_s=timeout_s) as reached:
+        if isinstance(reached, Store):
+            yield lambda command: _apply(reached, command, clock())
+        else:
+            yield reached.carry_out
+
+
+def compact(place: Place, *, timeout_s: float) -> Compacted:
+    """Have the free pages of the store at `place` given back; the answer may take `timeout_s`.
+
+    Raises:
+        NoRoom: the disk is too small for that; nothing has changed.
+        CommandRefused: the server says so.
+        ServerUnreachable: as `changing`, and so are NotAdmitted and StoreRefused.
+    """
+    with _reached(place, timeout_s=timeout_s) as reached:
+        return reached.compact(0) if isinstance(reached, Store) else reached.ask("compact", Compacted)
 
 
 def settle(
@@ -143,12 +144,28 @@ def _try(lock: StoreLock) -> StoreHeld | None:
 
 
 @contextmanager
-def _straight(path: Path, lock: StoreLock, clock: Clock) -> Iterator[CarryOut]:
-    try:
-        with closing(Store.open(path, policy=_UNUSED_POLICY, balance=LeastLoaded())) as store:
-            yield lambda command: _apply(store, command, clock())
-    finally:
-        lock.release()
+def _reached(place: Place, *, timeout_s: float) -> Iterator[Store | Conversation]:
+    """Open the store itself, or speak with the server that holds it."""
+    if not isinstance(place, Path):
+        with _from_afar(place, timeout_s=timeout_s) as server:
+            yield server
+        return
+    lock = StoreLock(place)
+    held = _try(lock)
+    if held is None:
+        try:
+            with closing(Store.open(place, policy=_UNUSED_POLICY, balance=LeastLoaded())) as store:
+                yield store
+        finally:
+            lock.release()
+        return
+    holder = lock.holder()
+    if holder is None:
+        raise ServerUnreachable(
+            f"{held}, and that process has not said how to reach it; try again shortly, as it may be starting"
+        )
+    with conversation(to_holder(holder), timeout_s=timeout_s) as server:
+        yield server
 
 
 def _apply(store: Store, command: Command, now: int) -> Resolved:

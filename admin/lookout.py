@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, structs
 
 from dtm.storage.batch import Selection, TaskSelection
-from dtm.storage.reader import DeadLetterRow, TaskHistory, TaskRow
+from dtm.storage.reader import DeadLetterRow, Space, TaskHistory, TaskRow
 from dtm.storage.statistics import Statistics
 
 from .remote import Conversation
@@ -29,6 +29,10 @@ class Lookout:
     def statistics(self) -> Statistics:
         """Read the store's figures, at the server's time."""
         return self._server.ask("stats", Statistics)
+
+    def space(self) -> Space:
+        """Say how large the store is."""
+        return self._server.ask("space", Space)
 
     def newest_tasks(self, *, state: str | None, kind: str | None, limit: int) -> list[TaskRow]:
         """List tasks, the newest first."""

@@ -73,7 +73,7 @@ def fulfil(deed: Deed[AnySelection], order: Order[AnySelection]) -> int:
         click.echo(f"Found no such {deed.sought}: {listed}; 'dtm-admin tasks show ID' tells what it is.", err=True)
     done = 0
     if chosen.count and not order.dry_run:
-        if not (order.yes or _agrees(f"{deed.verb.capitalize()} {counted(chosen.count, deed.noun)}?")):
+        if not (order.yes or agrees(f"{deed.verb.capitalize()} {counted(chosen.count, deed.noun)}?")):
             click.echo("Nothing was changed.", err=True)
             return EXIT_FAILED
         done = _carry_out(deed, order, chosen)
@@ -81,7 +81,7 @@ def fulfil(deed: Deed[AnySelection], order: Order[AnySelection]) -> int:
     return EXIT_NOT_FOUND if chosen.not_found else 0
 
 
-def _agrees(question: str) -> bool:
+def agrees(question: str) -> bool:
     if not sys.stdin.isatty():
         raise click.UsageError(
             f"wanted an answer to {question!r}, found no terminal to ask; --yes goes on, --dry-run only looks"

@@ -27,6 +27,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def mebibytes(size: int) -> str:
+    """Write a number of bytes for people."""
+    return f"{size / 2**20:,.1f} MiB"
+
+
 def some(numbers: Sequence[int], *, most: int, total: int | None = None) -> str:
     """List the first numbers, and say how many more there are: of `total`, if these are not all."""
     shown = numbers[:most]

@@ -28,6 +28,10 @@ class _Tasks(Struct, frozen=True, forbid_unknown_fields=True):
     limit: int
 
 
+class Compact(Struct, frozen=True, forbid_unknown_fields=True):
+    """Give the file's free pages back to the disk."""
+
+
 _Arguments = _Letters | _Tasks
 _COMMANDS: dict[str, tuple[type[_Arguments], Callable[[Any, int], Command]]] = {
     "deadletter.reprocess": (_Letters, Reprocess),
@@ -36,19 +40,20 @@ _COMMANDS: dict[str, tuple[type[_Arguments], Callable[[Any, int], Command]]] = {
 }
 
 
-def command(message: messages.Admin) -> Command | Inquiry:
+def command(message: messages.Admin) -> Command | Compact | Inquiry:
     """Give what an `Admin` message asks for.
 
     Raises:
         Unacceptable: there is no such command, or not with such arguments.
     """
     name = message.command
-    if name not in _COMMANDS and name not in INQUIRIES:
-        there_are = ", ".join(sorted([*_COMMANDS, *INQUIRIES]))
+    asked_alone: dict[str, type[Compact | Inquiry]] = {"compact": Compact, **INQUIRIES}
+    if name not in _COMMANDS and name not in asked_alone:
+        there_are = ", ".join(sorted([*_COMMANDS, *asked_alone]))
         raise Unacceptable(ErrorCode.UNKNOWN_COMMAND, f"no command {name!r}; there are {there_are}")
     try:
-        if name in INQUIRIES:
-            return msgspec.json.decode(message.args, type=INQUIRIES[name])
+        if name in asked_alone:
+            return msgspec.json.decode(message.args, type=asked_alone[name])
         kind, make = _COMMANDS[name]
         arguments = msgspec.json.decode(message.args, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:

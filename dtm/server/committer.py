@@ -31,7 +31,8 @@ from dtm.storage.batch import (
     Report,
     Submission,
 )
-from dtm.storage.errors import StoreBusy
+from dtm.storage.compaction import Compacted
+from dtm.storage.errors import NoRoom, StoreBusy
 from dtm.storage.receipt import Cancelled, Receipt, Refused, Registered, Resolved, Submitted
 from dtm.storage.store import Store
 from dtm.storage.transaction import earlier
@@ -65,6 +66,7 @@ class Committer:
         self._delivered = Event()
         self._in_flight = False
         self._blocked_s: float | None = None
+        self._compaction: tuple[int, Callable[[Compacted | Refused], None]] | None = None
         self._progress: dict[tuple[int, int], Progress] = {}
         self._progressed_s = clock.monotonic_s() - PROGRESS_PAUSE_S
         self._spares_until_s = -inf
@@ -140,6 +142,17 @@ class Committer:
         await is_over.wait()
         return answers[0]
 
+    def compact(self, spare: int, then: Callable[[Compacted | Refused], None]) -> None:
+        """Have the file's free pages given back between two batches; `then` hears how large it is.
+
+        Raises:
+            Unacceptable: somebody has asked for that already.
+        """
+        if self.is_compacting:
+            raise Unacceptable(ErrorCode.STORE_BUSY, "the store is being compacted already; ask again later")
+        self._compaction = (spare, then)
+        self.wake()
+
     def note_heartbeats(self, heartbeats: dict[int, int]) -> None:
         """Write down when clients were last heard (UTC microseconds)."""
         self._open.batch.heartbeats |= heartbeats
@@ -185,6 +198,11 @@ class Committer:
         """Whether another program has kept us from the database for so long that requests are refused."""
         return self._blocked_s is not None
 
+    @property
+    def is_compacting(self) -> bool:
+        """Whether nothing can be committed for a while, as the file is rewritten."""
+        return self._compaction is not None
+
     async def room(self) -> None:
         """Wait until the open batch is not full."""
         while self.is_full:
@@ -214,6 +232,7 @@ class Committer:
         """
         while True:
             await self._wanted.wait()
+            await self._compact()
             taken = self._swap()
             receipt = await self._commit(taken)
             if receipt.may_have_more:
@@ -222,6 +241,23 @@ class Committer:
             self._in_flight = False
             self._delivered.set()
             self._delivered = Event()
+
+    async def _compact(self) -> None:
+        if self._compaction is None:
+            return
+        spare, then = self._compaction
+        log.info("store.compacting")
+        began_s = self._clock.monotonic_s()
+        try:
+            done = await self._in_order(self._store.compact, spare)
+        except (NoRoom, StoreBusy) as error:
+            log.warning("store.not-compacted", reason=str(error))
+            then(Refused(str(error)))
+        else:
+            seconds = round(self._clock.monotonic_s() - began_s, 1)
+            log.info("store.compacted", before=done.before.taken, after=done.after.taken, seconds=seconds)
+            then(done)
+        self._compaction = None
 
     async def _commit(self, taken: OpenBatch) -> Receipt:
         began_s = self._clock.monotonic_s()

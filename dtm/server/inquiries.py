@@ -16,7 +16,7 @@ from dtm.protocol.framing import MAX_ANSWER, MAX_LINE
 from dtm.protocol.messages import Id
 from dtm.server.translate import Unacceptable
 from dtm.storage.batch import Selection, TaskSelection
-from dtm.storage.reader import AttemptRow, DeadLetterRow, Reader, TaskHistory, TaskRow
+from dtm.storage.reader import AttemptRow, DeadLetterRow, Reader, Space, TaskHistory, TaskRow
 from dtm.storage.statistics import Statistics, statistics
 
 PAGE_ROWS = 50
@@ -142,11 +142,29 @@ class ListActive(Struct, frozen=True, forbid_unknown_fields=True):
         return moment.reader.active_tasks(self.selection, limit=min(self.limit, MAX_IDS))
 
 
+class ShowSpace(Struct, frozen=True, forbid_unknown_fields=True):
+    """How large the store is."""
+
+    def answer(self, moment: Moment) -> Space:
+        """Look at the file's pages."""
+        return moment.reader.space()
+
+
 Inquiry = (
-    Stats | ListTasks | ShowTask | ListDeaths | ListLetters | CountLetters | ListDeadTasks | CountTasks | ListActive
+    ShowSpace
+    | Stats
+    | ListTasks
+    | ShowTask
+    | ListDeaths
+    | ListLetters
+    | CountLetters
+    | ListDeadTasks
+    | CountTasks
+    | ListActive
 )
 
 INQUIRIES: dict[str, type[Inquiry]] = {
+    "space": ShowSpace,
     "stats": Stats,
     "tasks.list": ListTasks,
     "tasks.show": ShowTask,

@@ -36,7 +36,7 @@ async def watch(hub: Hub, next_due_at: Callable[[], int | None]) -> None:
             hub.roster.forgive(late_s, now_s)
             # Nor may it make a result late. Who is paused often, and shortly, still ends what takes too long.
             hub.committer.spare_overdue(now_s + min(late_s, settings.heartbeat_timeout_s))
-        elif hub.committer.is_blocked:
+        elif hub.committer.is_blocked or hub.committer.is_compacting:
             # Whoever wants to come back is refused until the store is free.
             hub.roster.forgive(now_s - looked_s, now_s)
             hub.committer.spare_overdue(now_s + settings.reconnect_grace_s)

@@ -27,6 +27,10 @@ class StoreBusy(DtmError):
     """Somebody else's transaction blocks the store; nothing has happened, and trying again may help."""
 
 
+class NoRoom(DtmError):
+    """The disk is too small for what was asked; nothing has happened."""
+
+
 class StoreGone(DtmError):
     """Somebody deleted or replaced the files of the store while it was open."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, TextClause, bindparam, func, select
+from sqlalchemy import Connection, TextClause, bindparam, func, select, text
 from sqlalchemy.exc import DatabaseError
 
 from dtm.storage.batch import Failure, Progress, Selection, TaskSelection
@@ -84,6 +84,18 @@ class TaskHistory(Struct, frozen=True):
     dead_letters: list[DeadLetterRow]
 
 
+class Space(Struct, frozen=True):
+    """Bytes that the database takes, and how many of them are free pages."""
+
+    taken: int
+    free: int
+
+    @property
+    def live(self) -> int:
+        """Bytes that are left once the free pages are given back."""
+        return self.taken - self.free
+
+
 class AuditLine(Struct, frozen=True):
     """One line of the dead-letter log, as the database has it."""
 
@@ -126,6 +138,9 @@ _AUDIT = (
     .where(audit.c.seq > bindparam("after"))
     .order_by(audit.c.seq)
     .limit(bindparam("limit"))
+)
+_PAGES = text(
+    "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 )
 _PRESENT = select(clients.c.id).where(clients.c.left_at.is_(None))
 
@@ -267,6 +282,11 @@ class Reader:
                 for row in self.rows(selected(selection, state).order_by(tasks.c.id.desc()).limit(limit))
             ]
         return sorted(found, reverse=True)[:limit]
+
+    def space(self) -> Space:
+        """Say how large the store is, and how much of it is free."""
+        pages, free, size = self.rows(_PAGES)[0]
+        return Space(pages * size, free * size)
 
     def present_clients(self) -> list[int]:
         """List the clients that no departure has been noted of."""

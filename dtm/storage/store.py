@@ -38,6 +38,7 @@ from dtm.storage import (
     witness,
 )
 from dtm.storage.batch import Batch
+from dtm.storage.compaction import Compacted, compact
 from dtm.storage.engine import writer_engine
 from dtm.storage.errors import StoreBusy, StoreFailed
 from dtm.storage.inspect import require_current, require_no_backup
@@ -122,9 +123,7 @@ class Store:
 
     def wait_for_lock(self, seconds: float) -> None:
         """Let `apply` wait so long for another program's transaction before it raises `StoreBusy`."""
-        driver = self._connection.connection.driver_connection
-        assert driver is not None
-        driver.execute(f"PRAGMA busy_timeout = {round(seconds * 1_000)}")
+        self._driver.execute(f"PRAGMA busy_timeout = {round(seconds * 1_000)}")
 
     def apply(self, batch: Batch, now: int) -> Receipt:
         """Carry out `batch` in one transaction; once this returns, it is on disk.
@@ -143,9 +142,28 @@ class Store:
             # An item's content broke a statement and the transaction was rolled back: find the item.
             return self._apply_singly(batch, now)
 
+    def compact(self, spare: int) -> Compacted:
+        """Give the file's free pages back to the disk; meanwhile nothing else can be done.
+
+        Args:
+            spare: bytes that must stay free on the database's disk.
+
+        Raises:
+            NoRoom: a disk is too small for that; nothing has changed.
+            StoreBusy: another program holds the write lock; nothing has changed.
+            StoreFailed: the disk failed.
+        """
+        return compact(self._driver, spare=spare)
+
     def close(self) -> None:
         """Close the file; the write-ahead log is merged into it."""
         self._connection.close()
+
+    @property
+    def _driver(self) -> sqlite3.Connection:
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return driver
 
     def _apply_whole(self, batch: Batch, now: int) -> Receipt:
         with _transaction(self._connection):

@@ -359,6 +359,7 @@ def test_wrong_questions_are_refused(scene: Scene, command: str, args: dict[str,
 def test_every_question_has_an_answer(scene: Scene) -> None:
     """Also about a store in which nothing ever was."""
     args: dict[str, dict[str, object]] = {
+        "space": {},
         "stats": {},
         "tasks.list": {"limit": 5},
         "tasks.show": {"id": 1},
@@ -373,6 +374,7 @@ def test_every_question_has_an_answer(scene: Scene) -> None:
         answers = {command: server.ask(command, object, **args[command]) for command in INQUIRIES}
 
     assert answers.pop("stats")
+    assert answers.pop("space")
     assert answers == {
         "tasks.list": [],
         "tasks.show": {"history": None},
