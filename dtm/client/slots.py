@@ -1,7 +1,7 @@
 """The slots of a worker: so many tasks run at once, fed through one queue, harvested many at a time with one wake-up.
 
-Threads take tasks out of the queue and run them, or hand them over to the event loop of the coroutines. A thread cannot
-be stopped from outside; it ends with the process. Knows no server.
+Threads take tasks out of the queue and run them, follow the process that runs them, or hand them over to the event loop
+of the coroutines. A thread cannot be stopped from outside; it ends with the process. Knows no server.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from dtm.client.coroutines import Coroutines
 from dtm.client.current import become
 from dtm.client.handlers import run_sync
+from dtm.client.pool.processes import Processes
 from dtm.client.work import StopReason, Work
 from dtm.protocol.framing import MAX_VALUE
 
@@ -35,6 +36,7 @@ class Slots:
         self._on_done = on_done
         self._clock_s = clock_s
         self._begun_s = clock_s()
+        self._processes = Processes()
         self._coroutines = Coroutines(self._end_coroutine)
         self._threads_to_come = self._count = count
         # One for each slot that is free. A coroutine takes that of the thread that has begun it with it.
@@ -98,7 +100,10 @@ class Slots:
         )
 
     def stop(self, work: Work, reason: StopReason) -> None:
-        """Ask what has begun to stop. A coroutine is cancelled; code in a thread may look whether it was asked to."""
+        """Ask what has begun to stop: a coroutine is cancelled, and whoever follows a process ends it.
+
+        Code in a thread may look whether it was asked to.
+        """
         work.ask_to_stop(reason)
         if work.handler.executor == "async":
             self._coroutines.stop(work)
@@ -106,6 +111,7 @@ class Slots:
     def close(self) -> None:
         """End what can be ended; nobody waits for anything any more."""
         self._coroutines.close()
+        self._processes.close()
 
     def take(self) -> Work:
         """Begin what has waited longest; waits for it."""
@@ -116,7 +122,10 @@ class Slots:
     def run(self, work: Work) -> None:
         """Run what was begun, in the thread that calls."""
         become(work.current)
-        work.end(run_sync(work.handler, work.payload, max_result_bytes=self.max_value))
+        if work.handler.executor == "process":
+            work.end(self._processes.run(work, max_value=self.max_value))
+        else:
+            work.end(run_sync(work.handler, work.payload, max_result_bytes=self.max_value))
         self._end(work)
 
     def serve(self) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,6 +24,8 @@ from dtm.client.slots import threads
 from dtm.client.work import Work
 from dtm.client.worker import Worker, WorkerSettings
 from tests.client.gates import Gate
+from tests.client.pool.samples import HANDLERS
+from tests.client.pool.test_processes import is_alive
 from tests.client.scripted import Scripted, admission, free_port, listening, task, verdict, welcome
 from tests.waiting import LONG_S, eventually, in_the_end
 from tests.wire import Line, Wire
@@ -579,3 +582,68 @@ async def test_progress_reaches_the_server(server: Scripted) -> None:
         go_on.set()
         await wire.expect("Progress", task_id=10, assignment=1, fraction=1.0, note="")
         await wire.expect("Result", **result(1))
+
+
+# Processes.
+
+
+async def test_a_process_is_cancelled_within_a_moment(server: Scripted, tmp_path: Path) -> None:
+    """And the worker runs the next task in another one."""
+    async with working(server.port, handler=HANDLERS["sleep"]) as found, served(server) as wire:
+        await wire.say(task(1, "sleep", str(tmp_path)))
+        await eventually((tmp_path / "begun").exists, within_s=3 * LONG_S)
+        began_s = time.monotonic()
+        await wire.say({"type": "Cancel", "task_id": 10, "assignment": 1, "reason": "cancelled"})
+        answer = await wire.expect("Result", task_id=10, assignment=1, ok=False, retry=False)
+
+        assert time.monotonic() - began_s < 3.0
+        assert answer["error"]["type"] == "Cancelled"
+        assert (tmp_path / "cleaned").exists()
+        await wire.say(verdict(answer, state="cancelled"), task(2, "Echo"))
+        await wire.expect("Result", **result(2))
+    assert [event["task"] for event in found.logged("task.stopping")] == [10]
+
+
+async def test_a_crash_fails_the_task_and_not_the_worker(server: Scripted) -> None:
+    """Whatever the process died of is told to the server."""
+    async with working(server.port, handler=HANDLERS["end"]), served(server) as wire:
+        await wire.say(task(1, "end", ["crash"]), task(2, "Echo"))
+        answer = await wire.expect("Result", task_id=10, assignment=1, ok=False, retry=True)
+        await wire.expect("Result", **result(2))
+
+        assert answer["error"]["type"] == "ProcessDied"
+        assert "SIGSEGV" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["sleep", "stubborn"])
+async def test_a_process_that_takes_too_long_goes_back_when_the_worker_stops(
+    server: Scripted, tmp_path: Path, kind: str
+) -> None:
+    """It has a moment to clean up; none outlives its worker."""
+    async with (
+        working(server.port, handler=HANDLERS[kind], shutdown_timeout_s=0.05) as found,
+        served(server) as wire,
+    ):
+        await wire.say(task(1, kind, str(tmp_path)))
+        await eventually((tmp_path / "begun").exists, within_s=3 * LONG_S)
+        found.stop.set()
+        await wire.expect("Capacity", capacity=0)
+        await wire.expect("Release", task_id=10, assignment=1)
+        await wire.expect("Goodbye")
+
+        assert await found.ended() == 0
+        assert (tmp_path / "cleaned").exists() == (kind == "sleep")
+
+
+async def test_a_second_wish_to_stop_waits_for_no_process(server: Scripted, tmp_path: Path) -> None:
+    """It is killed at once, and its task left over."""
+    async with working(server.port, handler=HANDLERS["stubborn"]) as found, served(server) as wire:
+        await wire.say(task(1, "stubborn", str(tmp_path)))
+        begun = tmp_path / "begun"
+        await eventually(lambda: begun.exists() and begun.read_text(), within_s=3 * LONG_S)
+        pid = int(begun.read_text().split()[0])
+        found.stop.set()
+        found.now.set()
+        await found.ended()
+
+    await eventually(lambda: not is_alive(pid))
