@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dtm.client.current import CurrentTask as CurrentTask
+    from dtm.client.current import NoCurrentTask as NoCurrentTask
+    from dtm.client.current import current as current
+    from dtm.client.link import Unreachable as Unreachable
+    from dtm.client.requests import RequestRefused as RequestRefused
+    from dtm.client.verdicts import Reject as Reject
+    from dtm.client.verdicts import Retry as Retry
+    from dtm.client.verdicts import Snooze as Snooze
     from dtm.core.errors import DtmError as DtmError
+    from dtm.security.errors import NotAdmitted as NotAdmitted
     from dtm.tasks.app import App as App
     from dtm.tasks.backoff import Constant as Constant
     from dtm.tasks.backoff import Exponential as Exponential
@@ -24,6 +33,10 @@ if TYPE_CHECKING:
     from dtm.tasks.errors import TaskExpired as TaskExpired
     from dtm.tasks.errors import TaskFailed as TaskFailed
     from dtm.tasks.errors import UnexpectedResult as UnexpectedResult
+    from dtm.tasks.job import Job as Job
+    from dtm.tasks.job import Status as Status
+    from dtm.tasks.job import Update as Update
+    from dtm.tasks.many import Jobs as Jobs
     from dtm.tasks.task import Task as Task
 
 _HOMES = {
@@ -31,17 +44,30 @@ _HOMES = {
     "BadArguments": "dtm.tasks.errors",
     "BadTask": "dtm.tasks.errors",
     "Constant": "dtm.tasks.backoff",
+    "CurrentTask": "dtm.client.current",
     "DtmError": "dtm.core.errors",
     "Exponential": "dtm.tasks.backoff",
+    "Job": "dtm.tasks.job",
+    "Jobs": "dtm.tasks.many",
     "Linear": "dtm.tasks.backoff",
+    "NoCurrentTask": "dtm.client.current",
+    "NotAdmitted": "dtm.security.errors",
     "NotFound": "dtm.tasks.errors",
     "NotOpen": "dtm.tasks.errors",
+    "Reject": "dtm.client.verdicts",
+    "RequestRefused": "dtm.client.requests",
+    "Retry": "dtm.client.verdicts",
+    "Snooze": "dtm.client.verdicts",
+    "Status": "dtm.tasks.job",
     "Task": "dtm.tasks.task",
     "TaskCancelled": "dtm.tasks.errors",
     "TaskEnded": "dtm.tasks.errors",
     "TaskExpired": "dtm.tasks.errors",
     "TaskFailed": "dtm.tasks.errors",
     "UnexpectedResult": "dtm.tasks.errors",
+    "Unreachable": "dtm.client.link",
+    "Update": "dtm.tasks.job",
+    "current": "dtm.client.current",
 }
 """Where each public name stands."""
 

@@ -21,7 +21,7 @@ ONLOOKERS = ("tests", "bench", "examples")
 
 # Room: the rooms that it may use besides itself. The bare `dtm` names what programs with tasks need.
 ARROWS = {
-    "dtm": {"dtm.core", "dtm.client", "dtm.tasks"},
+    "dtm": {"dtm.core", "dtm.security", "dtm.client", "dtm.tasks"},
     "dtm.core": {"dtm"},
     "dtm.protocol": {"dtm", "dtm.core"},
     "dtm.security": {"dtm", "dtm.core", "dtm.protocol"},

@@ -9,12 +9,12 @@ import click
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from dtm.client.watches import MISSING
 from dtm.core.escapes import breaks, escaped, json_escaped, steers
 from dtm.core.lifecycle import State
 from dtm.protocol.messages import Failure, TaskFinished
 
 OutputFormat = Literal["text", "json"]
-MISSING = "missing"
 EXIT_NOT_FOUND = 4
 
 

@@ -11,11 +11,12 @@ import click
 from dtm.cli.credentials import credential_options, take_files
 from dtm.cli.loop import run
 from dtm.cli.options import Address, config_option
-from dtm.cli.output import MISSING, OutputFormat, Printer, TroubleOnce
+from dtm.cli.output import OutputFormat, Printer, TroubleOnce
 from dtm.cli.remote import output_option, server_option
 from dtm.client.dial import dial
 from dtm.client.link import Connect
 from dtm.client.producer import Producer
+from dtm.client.watches import MISSING
 from dtm.protocol.messages import TaskFinished
 
 _ID = click.IntRange(0, 2**63 - 1)

@@ -24,8 +24,7 @@ from dtm.cli.progress import Progress
 from dtm.cli.remote import NAME, NUMBERED_NAME, output_option, server_option
 from dtm.client.dial import dial
 from dtm.client.link import Connect
-from dtm.client.producer import Producer, RequestRefused
-from dtm.protocol.codec import ErrorCode
+from dtm.client.producer import Producer
 from dtm.protocol.messages import SubmittedTask
 
 MOST_PARTS = 8
@@ -166,17 +165,8 @@ class _Submission:
             self._printer.unreadable(str(error))
 
     async def _submit(self, producer: Producer, part: _Part) -> None:
-        part.ids = await self._ids_of(producer, part.tasks)
+        part.ids = await producer.submit_in_parts(part.tasks, follow=self._follow)
         part.accepted.set()
-
-    async def _ids_of(self, producer: Producer, tasks: list[SubmittedTask]) -> list[int]:
-        try:
-            return await producer.submit(tasks, follow=self._follow)
-        except RequestRefused as refusal:
-            if refusal.code != ErrorCode.TOO_MANY_TASKS or len(tasks) == 1:
-                raise
-        half = len(tasks) // 2
-        return [*await self._ids_of(producer, tasks[:half]), *await self._ids_of(producer, tasks[half:])]
 
     async def _print(self, producer: Producer, parts: MemoryObjectReceiveStream[_Part], progress: Progress) -> None:
         async with parts:

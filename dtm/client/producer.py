@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 
 import anyio
@@ -17,11 +17,14 @@ from msgspec import UNSET
 
 from dtm.client.link import Connect, Link, LinkLost, Unreachable
 from dtm.client.outgoing import Outgoing, ping_forever
+from dtm.client.requests import Answer, Question, Request, RequestRefused, fits
+from dtm.client.watches import Watch, Watches
 from dtm.core.backoff import Backoff
 from dtm.core.errors import DtmError
-from dtm.core.lifecycle import ENDED
 from dtm.protocol.codec import PASSING, ErrorCode
 from dtm.protocol.messages import (
+    CancelRequest,
+    CancelResponse,
     Error,
     Query,
     QueryResponse,
@@ -31,6 +34,7 @@ from dtm.protocol.messages import (
     SubmittedTask,
     TaskFinished,
     TaskStatus,
+    TaskUpdate,
 )
 from dtm.security.errors import NotAdmitted
 from dtm.security.introduction import REFUSES_CLIENT
@@ -43,21 +47,8 @@ SILENCE_S = 30.0
 MOST_QUERIED = 500
 
 
-class RequestRefused(DtmError):
-    """The server said no, and nothing of the request was done."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class _Request:
-    """Something asked for, until it is answered."""
-
-    def __init__(self, message: Submit | Query) -> None:
-        self.message = message
-        self.answered = Event()
-        self.answer: SubmitResponse | QueryResponse | Error | None = None
+class Closed(DtmError):
+    """The producer was closed, and this was not answered before."""
 
 
 class Producer:
@@ -73,10 +64,9 @@ class Producer:
         self._on_trouble = on_trouble
         self._next_ref = 1
         self._failures = 0
-        self._requests: dict[int, _Request] = {}
-        self._awaited: set[int] = set()
-        self._finished: dict[int, TaskFinished] = {}
-        self._news = Event()
+        self._requests: dict[int, Request] = {}
+        self._watches = Watches()
+        self._over: DtmError | None = None
         self._outgoing: Outgoing | None = None
         self._refusals = 0
         self._put_off: list[int] = []
@@ -97,8 +87,12 @@ class Producer:
         link = await Link.open(host, port, connect)
         async with create_task_group() as group:
             group.start_soon(producer._stay_connected, link)
-            yield producer
-            group.cancel_scope.cancel()
+            try:
+                yield producer
+            finally:
+                # Others may still wait for what will not come.
+                producer._end(Closed("the app was closed, and nobody waits for its server's answers any more"))
+                group.cancel_scope.cancel()
 
     async def submit(self, tasks: Sequence[SubmittedTask], *, follow: bool) -> list[int]:
         """Submit tasks, all or none, and give their ids once they are on the server's disk.
@@ -113,6 +107,39 @@ class Producer:
         assert isinstance(answer, SubmitResponse)
         return answer.ids
 
+    async def submit_in_parts(self, tasks: Sequence[SubmittedTask], *, follow: bool) -> list[int]:
+        """Submit tasks, all or none of as many as the server takes at once, and give their ids.
+
+        Raises:
+            RequestRefused: the server will not take one of them; others may have been taken.
+        """
+        try:
+            return await self.submit(tasks, follow=follow)
+        except RequestRefused as refusal:
+            if refusal.code != ErrorCode.TOO_MANY_TASKS or len(tasks) == 1:
+                raise
+        half = len(tasks) // 2
+        return [
+            *await self.submit_in_parts(tasks[:half], follow=follow),
+            *await self.submit_in_parts(tasks[half:], follow=follow),
+        ]
+
+    async def cancel(self, ids: Sequence[int]) -> list[str | None]:
+        """Cancel tasks, and give their states once that is on the server's disk; None where there is no such task.
+
+        Raises:
+            RequestRefused: the server will not.
+        """
+        answer = await self._ask(CancelRequest(self._take_ref(), list(ids)))
+        assert isinstance(answer, CancelResponse)
+        return answer.states
+
+    def following(self, task_id: int, *, updates: bool = False) -> AbstractContextManager[Watch]:
+        """Follow a task as long as the context lasts, over all connections."""
+        if self._over is not None:
+            raise self._over.with_traceback(None)
+        return self._watches.held(task_id, updates=updates)
+
     async def query(self, ids: Sequence[int], *, follow: bool) -> list[TaskStatus | None]:
         """Ask how tasks stand; None where there is none. With `follow`, `end_of` may wait for those not ended.
 
@@ -120,74 +147,71 @@ class Producer:
             RequestRefused: the server will not say.
         """
         statuses: list[TaskStatus | None] = []
+        if follow:
+            self._watches.begin(ids)
         for first in range(0, len(ids), MOST_QUERIED):
-            statuses += await self._query(ids[first : first + MOST_QUERIED], follow=follow)
+            statuses += await self._query(ids[first : first + MOST_QUERIED], notify=follow)
         return statuses
 
     def has_ended(self, task_id: int) -> bool:
         """Whether `end_of` would answer at once."""
-        return task_id in self._finished
+        return self._watches.has_ended(task_id)
 
     async def end_of(self, task_id: int) -> TaskFinished:
         """Wait until a followed task has ended, and say how; once."""
-        while task_id not in self._finished:
-            await self._news.wait()
-        self._awaited.discard(task_id)
-        return self._finished.pop(task_id)
+        end = await self._watches[task_id].ended()
+        self._watches.drop(task_id)
+        return end
 
-    async def _query(self, ids: Sequence[int], *, follow: bool) -> list[TaskStatus | None]:
-        if follow:
-            self._awaited.update(ids)
+    async def _query(self, ids: Sequence[int], *, notify: bool, updates: bool = False) -> list[TaskStatus | None]:
         try:
-            answer = await self._ask(Query(self._take_ref(), list(ids), notify=follow))
+            answer = await self._ask(Query(self._take_ref(), list(ids), notify=notify, updates=updates))
         except RequestRefused as refusal:
             if refusal.code != ErrorCode.RESPONSE_TOO_LARGE or len(ids) == 1:
                 raise
             half = len(ids) // 2
-            return [*await self._query(ids[:half], follow=follow), *await self._query(ids[half:], follow=follow)]
+            return [
+                *await self._query(ids[:half], notify=notify, updates=updates),
+                *await self._query(ids[half:], notify=notify, updates=updates),
+            ]
         assert isinstance(answer, QueryResponse)
         for task_id, status in zip(ids, answer.tasks, strict=True):
-            self._note_status(task_id, status)
+            self._watches.hear_status(task_id, status)
         return answer.tasks
-
-    def _note_status(self, task_id: int, status: TaskStatus | None) -> None:
-        if status is None:
-            self._note_end(TaskFinished(task_id, "missing"))
-        elif status.state in ENDED:
-            self._note_end(TaskFinished(task_id, status.state, status.value, status.error))
-
-    def _note_end(self, end: TaskFinished) -> None:
-        # A task's end may be told twice, by a notice and by the answer to a query.
-        if end.task_id not in self._awaited:
-            return
-        self._finished[end.task_id] = end
-        self._news.set()
-        self._news = Event()
 
     def _take_ref(self) -> int:
         self._next_ref += 1
         return self._next_ref
 
-    async def _ask(self, message: Submit | Query) -> SubmitResponse | QueryResponse:
-        request = self._requests[message.ref] = _Request(message)
+    async def _ask(self, message: Question) -> Answer:
+        if self._over is not None:
+            raise self._over.with_traceback(None)
+        request = self._requests[message.ref] = Request(message)
         if self._outgoing is not None:
             self._outgoing.put([message])
         try:
-            await request.answered.wait()
+            return await request.answered()
         finally:
             self._requests.pop(message.ref, None)
-        if isinstance(request.answer, Error):
-            raise RequestRefused(request.answer.code, request.answer.message)
-        assert request.answer is not None
-        return request.answer
+
+    def _end(self, error: DtmError) -> None:
+        """Tell everybody who waits that nothing more will come."""
+        self._over = self._over or error
+        for request in self._requests.values():
+            request.fail(error)
+        self._watches.fail(error)
 
     async def _stay_connected(self, link: Link) -> None:
-        while True:
-            try:
-                await self._serve(link)
-            except LinkLost as error:
-                self._on_trouble(str(error))
-            link = await self._connect_again()
+        try:
+            while True:
+                try:
+                    await self._serve(link)
+                except LinkLost as error:
+                    self._on_trouble(str(error))
+                link = await self._connect_again()
+        except* NotAdmitted as errors:
+            self._end(NotAdmitted(str(errors.exceptions[0])))
+            raise
 
     async def _connect_again(self) -> Link:
         while True:
@@ -208,7 +232,8 @@ class Producer:
             async with create_task_group() as group:
                 group.start_soon(outgoing.send_over, link)
                 group.start_soon(partial(ping_forever, link, outgoing, interval_s=PING_INTERVAL_S, timeout_s=SILENCE_S))
-                group.start_soon(self._ask_again)
+                self._watches.ask_again()
+                group.start_soon(self._ask_for_watched)
                 group.start_soon(self._repeat_what_was_put_off, outgoing)
                 while True:
                     for message in await link.receive():
@@ -221,11 +246,18 @@ class Producer:
             await link.close()
         raise LinkLost(lost)
 
-    async def _ask_again(self) -> None:
-        # The server forgot with the last connection who waits for what.
-        unknown = [task_id for task_id in self._awaited if task_id not in self._finished]
-        if unknown:
-            await self.query(unknown, follow=True)
+    async def _ask_for_watched(self) -> None:
+        while True:
+            plain, with_updates = await self._watches.unasked()
+            for ids, updates in ((plain, False), (with_updates, True)):
+                for first in range(0, len(ids), MOST_QUERIED):
+                    await self._ask_of(ids[first : first + MOST_QUERIED], updates=updates)
+
+    async def _ask_of(self, ids: list[int], *, updates: bool) -> None:
+        try:
+            await self._query(ids, notify=True, updates=updates)
+        except RequestRefused as refusal:
+            self._watches.fail(refusal, ids)
 
     async def _repeat_what_was_put_off(self, outgoing: Outgoing) -> None:
         while True:
@@ -238,9 +270,9 @@ class Producer:
 
     def _hear(self, message: ServerMessage) -> None:
         match message:
-            case TaskFinished():
-                self._note_end(message)
-            case SubmitResponse() | QueryResponse():
+            case TaskFinished() | TaskUpdate():
+                self._watches.hear(message)
+            case SubmitResponse() | QueryResponse() | CancelResponse():
                 self._answer(message.ref, message)
             case Error(code=code) if code in REFUSES_CLIENT:
                 raise NotAdmitted(f"the server refused this client: {message.message} ({code})")
@@ -256,25 +288,13 @@ class Producer:
             case Error():
                 raise LinkLost(f"{message.message} ({message.code})")
 
-    def _answer(self, ref: int, answer: SubmitResponse | QueryResponse | Error) -> None:
+    def _answer(self, ref: int, answer: Answer | Error) -> None:
         self._refusals = 0
         request = self._requests.get(ref)
         if request is None:
             return
-        if not _fits(answer, request.message):
+        if not fits(answer, request.message):
             raise LinkLost(f"the server answered request {ref} as if it had been another")
         if isinstance(answer, SubmitResponse) and isinstance(request.message, Submit) and request.message.notify:
-            self._awaited.update(answer.ids)
-        request.answer = answer
-        request.answered.set()
-
-
-def _fits(answer: SubmitResponse | QueryResponse | Error, request: Submit | Query) -> bool:
-    match answer, request:
-        case SubmitResponse(ids=ids), Submit(tasks=tasks):
-            return len(ids) == len(tasks)
-        case QueryResponse(tasks=statuses), Query(ids=ids):
-            # Null stands for a task that does not exist.
-            found = [id if status is None else status.task_id for id, status in zip(ids, statuses, strict=False)]
-            return found == ids and len(statuses) == len(ids)
-    return isinstance(answer, Error)
+            self._watches.begin(answer.ids)
+        request.answer(answer)

@@ -9,9 +9,13 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 from math import isfinite
+from typing import TypeAlias
 
 # A hundred years, as on the wire: anything above is a unit mistaken.
 MOST_S = 100 * 365 * 86_400
+
+Duration: TypeAlias = str | float | timedelta
+"""A length of time as a program writes it: `"30s"`, a number of seconds, or a timedelta."""
 
 _MICROS = 1_000_000
 _SECONDS_IN = {
@@ -47,7 +51,7 @@ def parse_duration(text: str) -> float:
     return float(seconds)
 
 
-def seconds_of(duration: str | float | timedelta) -> float:
+def seconds_of(duration: Duration) -> float:
     """Give the seconds of a `duration` as a program writes it: `"1m"`, a number of seconds, or a timedelta.
 
     Raises:
@@ -55,6 +59,8 @@ def seconds_of(duration: str | float | timedelta) -> float:
     """
     if isinstance(duration, str):
         return parse_duration(duration)
+    if isinstance(duration, bool) or not isinstance(duration, int | float | timedelta):
+        raise ValueError(f'wanted a duration such as "30s", 30 or a timedelta, found {duration!r}')
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
     if not 0 <= seconds <= MOST_S:
         raise ValueError(f"wanted a duration from 0 to {format_duration(MOST_S)}, found {duration!r}")

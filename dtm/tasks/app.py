@@ -7,11 +7,16 @@ from collections.abc import Callable, Coroutine, Mapping
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+
+import msgspec
 
 from dtm.client.handlers import Handlers
+from dtm.client.producer import Producer
 from dtm.core.addresses import parse_address
-from dtm.tasks.errors import BadTask
+from dtm.tasks.connection import Connection
+from dtm.tasks.errors import BadTask, NotOpen
+from dtm.tasks.job import Job
 from dtm.tasks.options import TaskOptions, checked
 from dtm.tasks.server import Server
 from dtm.tasks.task import CoroutineTask, FunctionTask, Task
@@ -63,6 +68,46 @@ class App:
             tls_key=_path(tls_key),
         )
         self._tasks: dict[str, Task[Any, Any]] = {}
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Connect, and stay connected until `aclose`; `async with app:` does both.
+
+        Raises:
+            Unreachable: no server answers.
+            NotAdmitted: it refuses this program, or this program the server.
+            Misconfigured: an address or a file with credentials is no such thing.
+        """
+        if self._connection is None:
+            self._connection = await Connection.open(self.server)
+
+    async def aclose(self) -> None:
+        """Close the connection; whoever still waits for an answer is told."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    @property
+    def producer(self) -> Producer:
+        """The connection's producer.
+
+        Raises:
+            NotOpen: the app is not open, or was opened in another event loop.
+        """
+        if self._connection is None:
+            raise NotOpen("the app is not open; submit inside `async with app:`, or without async by task.sync")
+        return self._connection.producer
+
+    def job(self, id: int) -> Job[Any]:
+        """Give the job of a task of any kind that was submitted before, here or elsewhere."""
+        return Job(id, lambda: self.producer, msgspec.json.decode)
 
     @property
     def tasks(self) -> Mapping[str, Task[Any, Any]]:

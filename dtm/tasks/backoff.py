@@ -11,15 +11,15 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from dtm.core.durations import Duration, seconds_of
 from dtm.protocol.messages import RetryPolicy, Share
-from dtm.tasks.durations import Duration, seconds
 
 
 def _policy(
     backoff: Literal["constant", "linear", "exponential"], delay: Duration, max_delay: Duration, jitter: float
 ) -> RetryPolicy:
-    delay_s = seconds(delay)
-    max_delay_s = seconds(max_delay)
+    delay_s = seconds_of(delay)
+    max_delay_s = seconds_of(max_delay)
     if max_delay_s < delay_s:
         raise ValueError(f"wanted a max_delay not below the delay, found {max_delay!r} and {delay!r}")
     try:

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import msgspec
 from msgspec import Raw, structs
 
+from dtm.client.handlers import EXECUTORS, Executor
+from dtm.core.durations import Duration, seconds_of
 from dtm.protocol.messages import Key, Kind, Priority, Retries, RetryPolicy, SubmittedTask
 from dtm.tasks.backoff import Backoff, Constant, Exponential, Linear
-from dtm.tasks.durations import Duration, positive, seconds
 from dtm.tasks.errors import BadTask
 
-Executor: TypeAlias = Literal["async", "thread", "process"]
 Exceptions: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
 
 # The whole of a type's base classes that say nothing: a policy that names one of them would mean "any failure".
@@ -144,14 +144,11 @@ def _kind(value: Any) -> str:
     return kind
 
 
-def _executor(value: Any) -> str:
-    return _one_of(value, ("async", "thread", "process"))
-
-
-def _one_of(value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ValueError(f"wanted {', '.join(map(repr, known[:-1]))} or {known[-1]!r}, found {value!r}")
-    return str(value)
+def _executor(value: Any) -> Executor:
+    if value not in EXECUTORS:
+        raise ValueError(f"wanted {', '.join(map(repr, EXECUTORS[:-1]))} or {EXECUTORS[-1]!r}, found {value!r}")
+    executor: Executor = value
+    return executor
 
 
 def _instant(value: Any) -> float:
@@ -168,8 +165,15 @@ def _aware(instant: datetime) -> datetime:
     return instant
 
 
+def _positive(value: Any) -> float:
+    length_s = seconds_of(value)
+    if length_s == 0:
+        raise ValueError(f"wanted a duration above 0, found {value!r}")
+    return length_s
+
+
 def _expiry(value: Any) -> float | datetime:
-    return _aware(value) if isinstance(value, datetime) else seconds(value)
+    return _aware(value) if isinstance(value, datetime) else seconds_of(value)
 
 
 def _backoff(value: Any) -> RetryPolicy:
@@ -200,14 +204,14 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "kind": _kind,
     "executor": _executor,
     "priority": _of_type(Priority),
-    "timeout": positive,
+    "timeout": _positive,
     "max_retries": _of_type(Retries),
     "expires": _expiry,
     "unique": _of_type(Key),
     "retry": _backoff,
     "retry_for": _type_names,
     "no_retry_for": _type_names,
-    "delay": seconds,
+    "delay": seconds_of,
     "run_at": _instant,
     "key": _of_type(Key),
 }

@@ -36,7 +36,7 @@ class Parameters:
     """
 
     def __init__(self, kind: str, function: Callable[..., Any]) -> None:
-        self._kind = kind
+        self.kind = kind
         hints = _hints(kind, function)
         self._signature = _signature(function, hints)
         parameters = list(self._signature.parameters.values())
@@ -58,7 +58,7 @@ class Parameters:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise BadArguments(f"{self._kind}{self._signature}: {error}") from None
+            raise BadArguments(f"{self.kind}{self._signature}: {error}") from None
         if self._whole is not None:
             bound.apply_defaults()
             data = self._encoded(self._whole.name, bound.arguments[self._whole.name])
@@ -70,7 +70,7 @@ class Parameters:
             raise BadArguments(self._misfit(error, bound.arguments)) from error
         if len(data) > MAX_VALUE:
             raise BadArguments(
-                f"{self._kind} wanted arguments of at most {MAX_VALUE:,} bytes of JSON, found {len(data):,};"
+                f"{self.kind} wanted arguments of at most {MAX_VALUE:,} bytes of JSON, found {len(data):,};"
                 " store what is large elsewhere and submit where it is"
             )
         return Raw(data)
@@ -107,7 +107,7 @@ class Parameters:
         except (ValueError, RecursionError) as error:
             text = bytes(value).decode("utf-8", "backslashreplace")
             raise UnexpectedResult(
-                f"{self._kind} has another result than its annotation here says: {_lower(str(error))}; found"
+                f"{self.kind} has another result than its annotation here says: {_lower(str(error))}; found"
                 f" {_excerpt(text)}; the worker's code may be another"
             ) from error
 
@@ -117,14 +117,14 @@ class Parameters:
         except BadValue as error:
             for name, value in arguments.items():
                 self._encoded(name, value)  # names the one
-            raise BadArguments(f"{self._kind}: its arguments cannot be sent: it {error}") from error
+            raise BadArguments(f"{self.kind}: its arguments cannot be sent: it {error}") from error
 
     def _encoded(self, name: str, value: Any) -> bytes:
         try:
             return encoded(value)
         except BadValue as error:
             raise BadArguments(
-                f"{self._kind}: wanted JSON for the parameter {name!r}, found {_excerpt(repr(value))}: it {error}"
+                f"{self.kind}: wanted JSON for the parameter {name!r}, found {_excerpt(repr(value))}: it {error}"
             ) from error
 
     def _misfit(self, error: Exception, arguments: Mapping[str, Any]) -> str:
@@ -135,7 +135,7 @@ class Parameters:
             path = f"{self._whole.name}{path if path.startswith('[') or not path else '.' + path}"
         name = re.split(r"[.\[]", path, maxsplit=1)[0]
         found = _excerpt(repr(arguments[name])) if name in arguments else "other arguments"
-        return f"{self._kind}: parameter {path!r}: {_lower(match['complaint'])}; found {found}"
+        return f"{self.kind}: parameter {path!r}: {_lower(match['complaint'])}; found {found}"
 
 
 def _hints(kind: str, function: Callable[..., Any]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from dtm.client.handlers import Handler
+from dtm.client.handlers import Executor, Handler
 from dtm.tasks.errors import BadTask
 from dtm.tasks.options import Settings
 from dtm.tasks.parameters import Parameters
+from dtm.tasks.submissions import Submissions
 
 if TYPE_CHECKING:
     from dtm.tasks.app import App
@@ -22,10 +23,10 @@ P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Task(Generic[P, R_co]):
+class Task(Submissions[P, R_co]):
     """A kind of task: a function, what it takes and returns, and the options of its submissions.
 
-    Made by `@app.task`. `submit` takes the function's own parameters, and `result()` has its return type.
+    Made by `@app.task`; `submit` and the others are those of `Submissions`.
 
     Raises:
         BadTask: the function, or an option, cannot be one of a task.
@@ -33,13 +34,10 @@ class Task(Generic[P, R_co]):
 
     def __init__(self, app: App, function: Callable[P, Any], settings: Settings) -> None:
         _require_function(function)
-        self.app = app
-        self.kind: str = settings.get("kind") or function.__name__
+        own = {name: value for name, value in settings.items() if name not in ("kind", "executor")}
+        super().__init__(app, Parameters(settings.get("kind") or function.__name__, function), own)
         self.function = function
-        self.settings = {name: value for name, value in settings.items() if name not in ("kind", "executor")}
-        self.parameters = Parameters(self.kind, function)
-        self._executor = settings.get("executor")
-        self.handler = self._handler()
+        self.handler = self._handler(settings.get("executor") or "thread")
         functools.update_wrapper(cast("Any", self), function)
 
     def __repr__(self) -> str:
@@ -50,7 +48,7 @@ class Task(Generic[P, R_co]):
         """What a process of a worker's pool takes from the name that the function has in its module."""
         return {self.kind: self.handler}
 
-    def _handler(self) -> Handler:
+    def _handler(self, executor: Executor) -> Handler:
         function, call = self.function, self.parameters.call
         if inspect.iscoroutinefunction(function):
 
@@ -64,7 +62,7 @@ class Task(Generic[P, R_co]):
                 return call(function, payload)
 
         try:
-            return Handler(self.kind, run, self.parameters.payload_type)
+            return Handler(self.kind, run, self.parameters.payload_type, executor=executor, source=_source(function))
         except ValueError as error:
             raise BadTask(str(error)) from error
 
@@ -85,6 +83,11 @@ class CoroutineTask(Task[P, R_co]):
         """Give the coroutine, which runs here, without any server."""
         coroutine: Coroutine[Any, Any, R_co] = self.function(*args, **kwargs)
         return coroutine
+
+
+def _source(function: Callable[..., Any]) -> str | None:
+    """Name the place from which another process can import the task: where the function stands in its module."""
+    return f"{function.__module__}:{function.__name__}" if function.__qualname__ == function.__name__ else None
 
 
 def _require_function(function: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec import UNSET, Raw
 
-from dtm.cli.output import MISSING, Printer, TroubleOnce
+from dtm.cli.output import Printer, TroubleOnce
+from dtm.client.watches import MISSING
 from dtm.protocol.messages import Failure, TaskFinished
 
 BOOM = Failure("ValueError", "boom", "Traceback …")

@@ -15,7 +15,8 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, connect
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup, TaskStatus
 
 from dtm.client.link import Unreachable
-from dtm.client.producer import BACKOFF, MOST_QUERIED, Producer, RequestRefused
+from dtm.client.producer import BACKOFF, MOST_QUERIED, Producer
+from dtm.client.requests import RequestRefused
 from dtm.protocol.messages import Failure, SubmittedTask, TaskFinished
 from tests.client.scripted import Scripted, free_port, listening
 from tests.server.live import serving, success
@@ -257,7 +258,7 @@ async def test_the_end_of_a_followed_task_is_told(server: Scripted) -> None:
         again = ask.query(5)
         await wire.say(standing(await wire.expect("Query"), status(5)))
         await again.done()
-        assert ask.producer._finished == {}
+        assert ask.producer._watches._by_id == {}
 
 
 async def test_a_query_tells_ends_too(server: Scripted) -> None:

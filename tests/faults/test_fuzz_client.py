@@ -15,7 +15,8 @@ from anyio.lowlevel import checkpoint
 from dtm.client.handlers import Handler, registry
 from dtm.client.link import Link, LinkLost
 from dtm.client.prefetch import FixedPrefetch
-from dtm.client.producer import Producer, RequestRefused
+from dtm.client.producer import Producer
+from dtm.client.requests import RequestRefused
 from dtm.client.service import Service
 from dtm.client.slots import threads
 from dtm.client.workload import Workload

@@ -10,7 +10,8 @@ from anyio import create_task_group, sleep
 from anyio.abc import ByteStream
 
 from dtm.client.link import Link, LinkLost, Unreachable
-from dtm.client.producer import Producer, RequestRefused
+from dtm.client.producer import Producer
+from dtm.client.requests import RequestRefused
 from dtm.protocol.codec import ErrorCode
 from dtm.protocol.messages import Admin, SubmittedTask, TaskFinished
 from dtm.security.errors import NotAdmitted
