@@ -27,7 +27,16 @@ AFTERWARDS = Plan(3, Habits(), checkpoint_pages=12)
 
 # Back to the first schema: what the migrations since then have added.
 _DOWNGRADE = """
-    BEGIN; DROP INDEX ix_clients_instance; ALTER TABLE clients DROP COLUMN instance;
+    BEGIN;
+    DROP INDEX ix_clients_instance; ALTER TABLE clients DROP COLUMN instance;
+    DROP INDEX ix_tasks_expiry; DROP INDEX ix_tasks_deadline; DROP INDEX uq_tasks_unique;
+    ALTER TABLE tasks DROP COLUMN retry; ALTER TABLE tasks DROP COLUMN unique_key;
+    ALTER TABLE tasks DROP COLUMN expires_at; ALTER TABLE tasks DROP COLUMN deadline_at;
+    ALTER TABLE tasks DROP COLUMN cancel_requested_at; ALTER TABLE tasks DROP COLUMN progress;
+    PRAGMA writable_schema = ON;
+    UPDATE sqlite_schema SET sql = replace(sql, ', ''cancelled'', ''expired'')', ')') WHERE name = 'tasks';
+    UPDATE sqlite_schema SET sql = replace(sql, ', ''cancelled'', ''timed out'')', ')') WHERE name = 'assignments';
+    PRAGMA writable_schema = RESET;
     UPDATE alembic_version SET version_num = '0001'; COMMIT;"""
 
 
