@@ -187,6 +187,8 @@ class Conversation:
     def _acknowledge(self, message: messages.SubmitResponse) -> None:
         for task, id in zip(self._submitted[message.ref].tasks, message.ids, strict=True):
             assert task.key is not None
+            if task.unique is not None and id in message.duplicates:
+                continue  # perhaps its twin's, which has another key
             ids = self._journal.acknowledged[task.key]
             if id not in ids:
                 ids.append(id)

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,23 @@ from tests.simulation.servers import MOST_OFF_S
 
 Row = dict[str, Any]
 
-_ENDED = ("completed", "dead")
+_ENDED = ("completed", "dead", "cancelled", "expired")
+_FAILED = ("failed", "died", "timed out")
 
 
-def judge(journal: Journal, folder: Path, *, has_drained: bool, keep_completed_s: float) -> None:
-    """Blame whoever broke a promise; a drain takes tasks back without a word of their workers."""
+def judge(
+    journal: Journal, folder: Path, *, has_drained: bool, keep_completed_s: float, has_jumped: bool = False
+) -> None:
+    """Blame whoever broke a promise.
+
+    A drain takes tasks back without a word of their workers, and where the clock jumped nobody knows which was first.
+    """
     case = Case(journal, folder, keep_completed_s=keep_completed_s)
     case.judge()
     if not has_drained:
         case.judge_resumption()
+    if not has_jumped:
+        case.judge_twins()
 
 
 class Case:
@@ -64,6 +73,7 @@ class Case:
         self._judge_intents()
         for task in self._tasks.values():
             self._judge_attempts(task)
+            self._judge_terms(task)
             self._judge_value(task)
         self._judge_verdicts()
         self._judge_notices()
@@ -110,7 +120,7 @@ class Case:
     def _judge_attempts(self, task: Row) -> None:
         """Failed attempts are counted exactly, and a task ends once for each time it was opened."""
         id, attempts, letters = task["id"], self._attempts_of[task["id"]], self._letters_of[task["id"]]
-        failed = sum(attempt["outcome"] in ("failed", "died") for attempt in attempts)
+        failed = sum(attempt["outcome"] in _FAILED for attempt in attempts)
         spent = sum(self._spent_at_death(letter) for letter in letters if letter["resolution"] == "reprocessed")
         if failed != task["retry_count"] + spent:
             self._blame(f"task {id} has {failed} failed attempts, counted {task['retry_count']} and {spent} before")
@@ -126,6 +136,36 @@ class Case:
             self._blame(f"task {id} is {task['state']} with {len(still_dead)} open dead letters")
         if task["state"] not in _ENDED or any(attempt["finished_at"] is None for attempt in attempts):
             self._blame(f"task {id} is {task['state']}: {attempts}")
+
+    def _judge_terms(self, task: Row) -> None:
+        """Nothing begins too late or after its end, no attempt has less time than it may take, and a stop is a stop."""
+        id, ended_at = task["id"], task["finished_at"] or 0
+        if (task["state"] == "cancelled") != (task["cancel_requested_at"] is not None and task["state"] != "completed"):
+            self._blame(f"task {id} is {task['state']} and was to stop at {task['cancel_requested_at']}")
+        if task["state"] == "expired" and (task["expires_at"] is None or task["expires_at"] > ended_at):
+            self._blame(f"task {id} expired at {ended_at}, which was for {task['expires_at']}")
+        if task["deadline_at"] is not None:
+            self._blame(f"task {id} has a deadline and does not run")
+        for attempt in self._attempts_of[id]:
+            began_at, took = attempt["assigned_at"], (attempt["finished_at"] or 0) - attempt["assigned_at"]
+            if task["expires_at"] is not None and began_at >= task["expires_at"]:
+                self._blame(f"task {id} was begun although it had expired: {attempt}")
+            if task["state"] in ("cancelled", "expired") and began_at > ended_at:
+                self._blame(f"task {id} was begun although it was over: {attempt}")
+            if attempt["outcome"] == "timed out" and took < task["timeout"]:
+                self._blame(f"task {id} may take {task['timeout']} and had {took}")
+
+    def judge_twins(self) -> None:
+        """Two tasks of one kind and unique key are not active at the same time."""
+        lives: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
+        for task in self._tasks.values():
+            if task["unique_key"] is not None and not self._letters_of[task["id"]]:
+                life = (task["created_at"], task["finished_at"] or 0, task["id"])
+                lives[task["kind"], task["unique_key"]].append(life)
+        for its in lives.values():
+            for (_, ended_at, id), (came_at, _, next_id) in pairwise(sorted(its)):
+                if came_at < ended_at:
+                    self._blame(f"task {next_id} came while task {id}, of the same kind and unique key, was active")
 
     def _spent_at_death(self, letter: Row) -> int:
         # The dead line of the same death is the one at the same instant.
@@ -157,7 +197,7 @@ class Case:
             if attempt is None:
                 if not {one.task_id for one in said} <= self._gone:
                     self._blame(f"assignment {id} was answered and is not there")
-            elif "accepted" in verdicts and attempt["outcome"] not in {one.outcome for one in said}:
+            elif "accepted" in verdicts and not _is_as_said(attempt["outcome"], {one.outcome for one in said}):
                 self._blame(f"assignment {id} was accepted and is {attempt['outcome']}")
         for id, attempt in self._attempts.items():
             outcomes = {one.outcome for one in self._journal.reports.get(id, [])}
@@ -170,6 +210,8 @@ class Case:
             task = self._tasks.get(end.task_id)
             if end.state == "dead" and not self._letters_of[end.task_id]:
                 self._blame(f"task {end.task_id} was told dead and never was")
+            if end.state in ("cancelled", "expired") and (task is None or task["state"] != end.state):
+                self._blame(f"task {end.task_id} was told {end.state} and is {task}")
             if task is None and end.task_id in self._pruned:
                 continue
             if end.state == "completed" and (task is None or task["result"].encode() != bytes(end.value)):  # type: ignore[arg-type]
@@ -202,3 +244,8 @@ class Case:
             self._blame(f"{self._happened.get('pruned', 0)} tasks were pruned; {numbers - self._pruned} are gone")
         if self._present:
             self._blame(f"clients are present after the end: {self._present}")
+
+
+def _is_as_said(outcome: str, said: set[str]) -> bool:
+    # What was to stop and failed has stopped.
+    return outcome in said or (outcome == "cancelled" and "failed" in said)

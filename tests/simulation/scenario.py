@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from dtm.protocol.messages import SubmittedTask
+from dtm.protocol.messages import RetryPolicy, SubmittedTask
 from dtm.server.settings import BALANCES, Settings
 from tests.simulation.producers import Wish
 from tests.simulation.servers import PORT
 from tests.simulation.workers import Job, Staff
 
 KINDS = ("A", "B", "C")
+_NEVER = RetryPolicy(no_retry_for=["RuntimeError", "TimeoutError"])
 WEEK_S = 7 * 24 * 3600.0
 
 
@@ -80,6 +82,7 @@ class Scenario(Struct, frozen=True):
     staff: list[Staff]
     wishes: dict[str, list[Wish]]
     tasks: int
+    cancels_at_s: list[float] = []
 
     @classmethod
     def draw(cls, chance: random.Random) -> Scenario:
@@ -100,7 +103,13 @@ class Scenario(Struct, frozen=True):
             "keep_completed_s": chance.choice((WEEK_S, WEEK_S, 1.0, 8.0)),
             "keep_dead_s": chance.choice((math.inf, math.inf, math.inf, 2.0)),
         }
-        return replace(scenario, settings=replace(scenario.settings, **kept))
+        _add_terms(chance, wishes)
+        cancels = chance.choice((0, 0, 0, 1, 2, 3))
+        return replace(
+            scenario,
+            settings=replace(scenario.settings, **kept),
+            cancels_at_s=[chance.uniform(0, size.span_s) for _ in range(cancels)],
+        )
 
 
 def _wishes(chance: random.Random, size: Size) -> dict[str, list[Wish]]:
@@ -136,6 +145,29 @@ def _task(chance: random.Random, number: int) -> SubmittedTask:
         delay=chance.choice((None, None, None, chance.random() * 3)),
         max_retries=chance.choice((None, None, 1, 2, 5)),
     )
+
+
+def _add_terms(chance: random.Random, wishes: dict[str, list[Wish]]) -> None:
+    """Let some tasks ask for more than a run; in most worlds none does."""
+    if chance.random() < 0.6:
+        return
+    with_terms: dict[str | None, SubmittedTask] = {}
+    for wish in (wish for its in wishes.values() for wish in its):
+        for task in wish.tasks:
+            if task.key not in with_terms:
+                with_terms[task.key] = replace(task, **_terms(chance, wish))
+        wish.tasks = [with_terms[task.key] for task in wish.tasks]
+
+
+def _terms(chance: random.Random, wish: Wish) -> dict[str, Any]:
+    policies = (None, None, RetryPolicy("constant", 0.0), RetryPolicy("linear", 0.2, jitter=1), _NEVER)
+    return {
+        "timeout": chance.choice((None, None, 0.1, 0.5, 2.0)),
+        "expires": chance.choice((None, None, None, 0.05, 1.0, 4.0)),
+        # As with twins: who follows a task that another wish of its program follows hears nothing.
+        "unique": chance.choice((None, None, None if wish.follow else "u1", None if wish.follow else "u2")),
+        "retry": chance.choice(policies),
+    }
 
 
 def _staff(chance: random.Random, number: int) -> Staff:

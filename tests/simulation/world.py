@@ -75,6 +75,8 @@ class World:
             self._group = group
             group.start_soon(self.servers.run)
             self._employ(group)
+            for at_s in self._scenario.cancels_at_s:
+                group.start_soon(self._cancel, at_s)
             try:
                 with move_on_after(self._scenario.troubled_s):
                     await self._mischief.run()
@@ -91,6 +93,7 @@ class World:
             self.servers.folder,
             has_drained=self.servers.drains > 1,
             keep_completed_s=self._scenario.settings.keep_completed_s,
+            has_jumped="clock-jump" in self._mischief.known,
         )
         return Outcome(
             self._seed,
@@ -114,6 +117,10 @@ class World:
         """Hear what any process logs."""
         self.note("log", event["event"], event.get("client", ""), event.get("task", ""), event.get("reason", ""))
         self.blame.hear(event)
+
+    async def _cancel(self, at_s: float) -> None:
+        await sleep(at_s)
+        self.command("tasks.cancel", 2)
 
     def _employ(self, group: TaskGroup) -> None:
         for staff in self._scenario.staff:
