@@ -7,6 +7,7 @@ import sqlite3
 from collections import defaultdict
 from contextlib import closing
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ class Case:
                 self._blame(f"task {id} was begun although it had expired: {attempt}")
             if task["state"] in ("cancelled", "expired") and began_at > ended_at:
                 self._blame(f"task {id} was begun although it was over: {attempt}")
-            if attempt["outcome"] == "timed out" and took < task["timeout"]:
+            if attempt["outcome"] == "timed out" and took < (task["timeout"] or inf):
                 self._blame(f"task {id} may take {task['timeout']} and had {took}")
 
     def judge_twins(self) -> None:
