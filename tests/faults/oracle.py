@@ -74,11 +74,13 @@ NEVER = {
         SELECT kind, state, sum(n) FROM (SELECT kind, state, count(*) AS n FROM tasks GROUP BY kind, state
         UNION ALL SELECT kind, state, -tasks FROM counts) GROUP BY kind, state HAVING sum(n) <> 0""",
     "the books have another number of completions": """
-        SELECT done, booked FROM (SELECT count(*) AS done FROM assignments WHERE outcome = 'completed'),
+        SELECT done, booked FROM (SELECT (SELECT count(*) FROM assignments WHERE outcome = 'completed')
+        + (SELECT coalesce(sum(times), 0) FROM activity WHERE event = 'pruned') AS done),
         (SELECT coalesce(sum(times), 0) AS booked FROM activity WHERE event = 'completed') WHERE done <> booked""",
     "the books have another number of submissions": """
         SELECT here, booked FROM (SELECT (SELECT count(*) FROM tasks)
-        + (SELECT count(*) FROM dead_letters WHERE resolution = 'cleared') AS here),
+        + (SELECT count(*) FROM dead_letters WHERE resolution = 'cleared')
+        + (SELECT coalesce(sum(times), 0) FROM activity WHERE event = 'pruned') AS here),
         (SELECT coalesce(sum(times), 0) AS booked FROM activity WHERE event = 'submitted') WHERE here <> booked""",
 }
 

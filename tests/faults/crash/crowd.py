@@ -16,10 +16,12 @@ from dtm.storage.batch import (
     Batch,
     Change,
     Clear,
+    Cutoffs,
     Departure,
     Failed,
     Failure,
     NewTask,
+    Prune,
     Registration,
     Released,
     Report,
@@ -47,6 +49,7 @@ class Habits(Struct, frozen=True):
     command: int = 1
     hear: int = 1
     change: int = 1
+    prune: int = 1
     wait: int = 2
     failures: float = 0.4
     long: float = 0.1
@@ -178,6 +181,12 @@ class Crowd:
             client_id = self._chance.choice(connected)
             batch.changes.append(Change(client_id, self._ledger.newcomers[client_id].kinds, 3))
 
+    def _prune(self, batch: Batch) -> None:
+        done = [report.task_id for report in self._ledger.accepted.values() if isinstance(report.outcome, Success)]
+        named = self._chance.sample(done, min(len(done), 3))
+        now = self._ledger.now
+        batch.prunings.append(Prune(tuple(named), Cutoffs(now, now, now, 0)))
+
     def _wait(self, batch: Batch) -> None:
         """Let the dispatcher look whether something is due."""
 
@@ -199,5 +208,6 @@ _ACTS: dict[str, Callable[[Crowd, Batch], None]] = {
     "command": Crowd._command,
     "hear": Crowd._hear,
     "change": Crowd._change,
+    "prune": Crowd._prune,
     "wait": Crowd._wait,
 }

@@ -79,6 +79,8 @@ class Ledger:
         self.held: dict[int, Assigned] = {}
         self.sent: list[Report] = []
         self.accepted: dict[int, Report] = {}
+        self.pruned: set[int] = set()
+        """Tasks that were to be taken out once they had been completed."""
         self.unanswered: Batch | None = None
         self.to_send_again: Batch | None = None
 
@@ -112,6 +114,7 @@ class Ledger:
     def _intend(self, batch: Batch) -> None:
         self.unanswered = batch
         self.sent += batch.reports
+        self.pruned.update(id for pruning in batch.prunings for id in pruning.ids)
         for submission in batch.submissions:
             self.tasks_asked += len(submission.tasks)
             self.intents |= {task.payload: task for task in submission.tasks}

@@ -119,13 +119,14 @@ def _check_acknowledged(
     tasks: dict[int, tuple[str, str, str | None]], connection: sqlite3.Connection, ledger: Ledger
 ) -> None:
     cleared = {id for (id,) in connection.execute("SELECT task_id FROM dead_letters WHERE resolution = 'cleared'")}
+    gone = cleared | ledger.pruned
     for payload, id in ledger.ids.items():
-        _require(id in cleared or (id in tasks and tasks[id][0] == payload), f"task {id} was acknowledged and is lost")
+        _require(id in gone or (id in tasks and tasks[id][0] == payload), f"task {id} was acknowledged and is lost")
     outcomes = dict(connection.execute("SELECT id, outcome FROM assignments").fetchall())
     for assignment_id, report in ledger.accepted.items():
         outcome, task = report.outcome, tasks.get(report.task_id)
         if task is None:
-            _require(report.task_id in cleared, f"task {report.task_id} had an accepted report and is lost")
+            _require(report.task_id in gone, f"task {report.task_id} had an accepted report and is lost")
         elif isinstance(outcome, Success):
             won = outcomes.get(assignment_id) == "completed" and task[1:] == ("completed", outcome.value)
             _require(won, f"assignment {assignment_id} was accepted as the completion of its task, and is not that")
