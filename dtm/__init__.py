@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dtm.tasks.backoff import Linear as Linear
     from dtm.tasks.errors import BadArguments as BadArguments
     from dtm.tasks.errors import BadTask as BadTask
+    from dtm.tasks.errors import Blocking as Blocking
     from dtm.tasks.errors import NotFound as NotFound
     from dtm.tasks.errors import NotOpen as NotOpen
     from dtm.tasks.errors import TaskCancelled as TaskCancelled
@@ -44,6 +45,7 @@ _HOMES = {
     "BadArguments": "dtm.tasks.errors",
     "BadTask": "dtm.tasks.errors",
     "Constant": "dtm.tasks.backoff",
+    "Blocking": "dtm.tasks.errors",
     "CurrentTask": "dtm.client.current",
     "DtmError": "dtm.core.errors",
     "Exponential": "dtm.tasks.backoff",

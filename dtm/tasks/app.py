@@ -19,6 +19,7 @@ from dtm.tasks.errors import BadTask, NotOpen
 from dtm.tasks.job import Job
 from dtm.tasks.options import TaskOptions, checked
 from dtm.tasks.server import Server
+from dtm.tasks.sync import Background
 from dtm.tasks.task import CoroutineTask, FunctionTask, Task
 
 P = ParamSpec("P")
@@ -69,6 +70,7 @@ class App:
         )
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._connection: Connection | None = None
+        self.background = Background(lambda: self.server)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -93,6 +95,10 @@ class App:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+    def close(self) -> None:
+        """End the thread behind `task.sync`, if there is one; the end of the program does so too."""
+        self.background.close()
 
     @property
     def producer(self) -> Producer:

@@ -18,6 +18,10 @@ class NotOpen(DtmError):
     """The app has no connection: it was not opened, or has been closed."""
 
 
+class Blocking(DtmError):
+    """`task.sync` was called in an event loop, which would stand still meanwhile."""
+
+
 class NotFound(DtmError):
     """The server has no task of that id: there never was one, or it has been cleared away."""
 

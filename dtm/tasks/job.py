@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -105,7 +105,7 @@ class Job(Generic[R_co]):
             raise _not_found(self.id)
         return state
 
-    async def updates(self) -> AsyncIterator[Update]:
+    async def updates(self) -> AsyncGenerator[Update, None]:
         """Give how the task stands, and then whenever it goes on or makes progress; its end is the last.
 
         Whoever takes long between two sees the last hundred.

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
+from dtm.client.producer import Producer
 from dtm.protocol.messages import SubmittedTask
 from dtm.tasks.job import Job
 from dtm.tasks.many import Arguments, Jobs, submit_all
 from dtm.tasks.options import Settings, SubmitOptions, checked, combined, submitted
 from dtm.tasks.parameters import Parameters
+from dtm.tasks.sync import SyncJob, SyncJobs
 
 if TYPE_CHECKING:
     from dtm.tasks.app import App
@@ -24,11 +27,20 @@ R_co = TypeVar("R_co", covariant=True)
 UNIQUE_ARGUMENTS = "args"
 
 
+class Line(Protocol):
+    """What has a producer: an app that is open, or its thread."""
+
+    @property
+    def producer(self) -> Producer:
+        """The producer."""
+
+
 class Submissions(Generic[P, R_co]):
     """A task with some options; whatever is submitted here has them."""
 
-    def __init__(self, app: App, parameters: Parameters, settings: Settings) -> None:
+    def __init__(self, app: App, parameters: Parameters, settings: Settings, line: Line | None = None) -> None:
         self.app = app
+        self._line = line or app
         self.parameters = parameters
         self.settings = settings
 
@@ -46,6 +58,11 @@ class Submissions(Generic[P, R_co]):
         settings = combined(self.settings, checked(options, of=SubmitOptions))
         return Submissions(self.app, self.parameters, settings)
 
+    @property
+    def sync(self) -> SyncSubmissions[P, R_co]:
+        """The same for programs without async."""
+        return SyncSubmissions(Submissions(self.app, self.parameters, self.settings, self.app.background))
+
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
         """Submit the task with these arguments, and give its job once it is on the server's disk.
 
@@ -58,7 +75,7 @@ class Submissions(Generic[P, R_co]):
             RequestRefused: the server does not take it, for example because its key names another task.
         """
         task = self.task(args, kwargs, key=self.key())
-        (id,) = await self.app.producer.submit([task], follow=False)
+        (id,) = await self._line.producer.submit([task], follow=False)
         return self.job(id)
 
     async def submit_many(self, items: Iterable[Any] | AsyncIterable[Any]) -> Jobs[R_co]:
@@ -73,7 +90,7 @@ class Submissions(Generic[P, R_co]):
             BadArguments: the function does not take an item; the message says which, and how many are submitted.
             NotOpen, RequestRefused: as for `submit`.
         """
-        ids = await submit_all(self.app.producer, self, items)
+        ids = await submit_all(self._line.producer, self, items)
         return Jobs(ids, self.job)
 
     def args(self, *args: P.args, **kwargs: P.kwargs) -> Arguments:
@@ -82,7 +99,7 @@ class Submissions(Generic[P, R_co]):
 
     def job(self, id: int) -> Job[R_co]:
         """Give the job of a task of this kind that was submitted before, here or elsewhere."""
-        return Job(id, lambda: self.app.producer, self.parameters.result)
+        return Job(id, lambda: self._line.producer, self.parameters.result)
 
     def key(self) -> str:
         """Give the key that the options name; else a new one, of this submission alone, for the case of a break."""
@@ -99,3 +116,27 @@ class Submissions(Generic[P, R_co]):
         if unique == UNIQUE_ARGUMENTS:
             unique = f"args-{self.parameters.digest(args, kwargs)}"
         return submitted(self.kind, payload, self.settings, key=key, unique=unique)
+
+
+class SyncSubmissions(Generic[P, R_co]):
+    """`Submissions` for programs without async: safe to use in any number of threads."""
+
+    def __init__(self, submissions: Submissions[P, R_co]) -> None:
+        self._submissions = submissions
+        self._background = submissions.app.background
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> SyncJob[R_co]:
+        """Submit the task with these arguments, and give its job; see `Submissions.submit`."""
+        return SyncJob(self._background.call(partial(self._submissions.submit, *args, **kwargs)), self._background)
+
+    def submit_many(self, items: Iterable[Any]) -> SyncJobs[R_co]:
+        """Submit a task for each of `items`, and give their jobs, in order; see `Submissions.submit_many`.
+
+        The items are fetched in the thread that has the connection.
+        """
+        jobs = self._background.call(partial(self._submissions.submit_many, items))
+        return SyncJobs(jobs.ids, self.job)
+
+    def job(self, id: int) -> SyncJob[R_co]:
+        """Give the job of a task of this kind that was submitted before, here or elsewhere."""
+        return SyncJob(self._submissions.job(id), self._background)

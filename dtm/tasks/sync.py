@@ -1,0 +1,161 @@
+"""Submitting without async: a thread of the app's own has the event loop and the connection.
+
+It is started by the first call, serves any number of threads, and ends with `app.close()` or the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from array import array
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Generic, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from dtm.client.producer import Producer
+from dtm.core.durations import Duration
+from dtm.tasks.connection import Connection
+from dtm.tasks.errors import Blocking
+from dtm.tasks.job import Job, Status, Update
+from dtm.tasks.server import Server
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Background:
+    """The thread, its loop and its connection."""
+
+    def __init__(self, server: Callable[[], Server]) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self._portal: BlockingPortal | None = None
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+
+    @property
+    def producer(self) -> Producer:
+        """The producer, for what runs in this loop."""
+        assert self._connection is not None
+        return self._connection.producer
+
+    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work` in the loop of the thread, which is started if need be, and wait for what it returns.
+
+        Raises:
+            Blocking: the caller's own event loop would stand still meanwhile.
+            Unreachable, NotAdmitted, Misconfigured: as for `App.open`.
+        """
+        _require_no_loop()
+        with self._lock:
+            portal = self._portal or self._start()
+        return portal.call(work)
+
+    def close(self) -> None:
+        """Close the connection and end the thread; the next call begins anew."""
+        with self._lock:
+            portal, thread, connection = self._portal, self._thread, self._connection
+            self._portal = self._thread = self._connection = None
+        if portal is None or thread is None or connection is None:
+            return
+        atexit.unregister(self.close)
+        portal.call(connection.close)
+        portal.call(portal.stop)
+        thread.join()
+
+    def _start(self) -> BlockingPortal:
+        begun: list[BlockingPortal] = []
+        is_begun = threading.Event()
+
+        async def live() -> None:
+            async with BlockingPortal() as portal:
+                begun.append(portal)
+                is_begun.set()
+                await portal.sleep_until_stopped()
+
+        # A daemon: Python waits for others before it calls what is registered for its exit.
+        thread = threading.Thread(target=partial(anyio.run, live), name="dtm-sync", daemon=True)
+        thread.start()
+        is_begun.wait()
+        (portal,) = begun
+        try:
+            self._connection = portal.call(Connection.open, self._server())
+        except BaseException:
+            portal.call(portal.stop)
+            thread.join()
+            raise
+        self._thread, self._portal = thread, portal
+        atexit.register(self.close)
+        return portal
+
+
+class SyncJob(Generic[R_co]):
+    """A task on the server, for programs without async; see `Job`, whose methods these are."""
+
+    def __init__(self, job: Job[R_co], background: Background) -> None:
+        self.id = job.id
+        self._job = job
+        self._background = background
+
+    def __repr__(self) -> str:
+        return f"<dtm job {self.id}>"
+
+    def result(self, timeout: Duration | None = None) -> R_co:
+        """Wait until the task has ended, and give what it returned; see `Job.result`."""
+        return self._background.call(partial(self._job.result, timeout))
+
+    def status(self) -> Status:
+        """Ask how the task stands; see `Job.status`."""
+        return self._background.call(self._job.status)
+
+    def cancel(self) -> str:
+        """Have the task cancelled; see `Job.cancel`."""
+        return self._background.call(self._job.cancel)
+
+    def updates(self) -> Iterator[Update]:
+        """Give how the task stands, and then whenever it goes on; see `Job.updates`."""
+        updates = self._job.updates()
+        try:
+            while True:
+                update = self._background.call(partial(_next, updates.__anext__))
+                if update is None:
+                    return
+                yield update
+        finally:
+            self._background.call(updates.aclose)
+
+
+class SyncJobs(Generic[R_co]):
+    """The jobs of many submissions, in their order, for programs without async."""
+
+    def __init__(self, ids: array[int], job: Callable[[int], SyncJob[R_co]]) -> None:
+        self.ids = ids
+        self._job = job
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> SyncJob[R_co]:
+        return self._job(self.ids[index])
+
+    def __iter__(self) -> Iterator[SyncJob[R_co]]:
+        return map(self._job, self.ids)
+
+
+async def _next(step: Callable[[], Awaitable[T]]) -> T | None:
+    try:
+        return await step()
+    except StopAsyncIteration:
+        return None
+
+
+def _require_no_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise Blocking("task.sync would hold up the event loop that runs here; await task.submit(…) instead")

@@ -1,0 +1,114 @@
+"""Submitting without async: from any thread, over a connection in a thread of the app's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+import dtm
+from tests.server.live import Live
+from tests.tasks.staff import staffed
+from tests.tasks.tasks_app import app, fail, greet, wait
+from tests.waiting import LONG_S, in_the_end
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    """A server and a worker, in a thread of their own."""
+    options = {"use_uvloop": find_spec("uvloop") is not None}
+    with (
+        start_blocking_portal("asyncio", options) as portal,
+        portal.wrap_async_context_manager(staffed(tmp_path, app)) as live,
+    ):
+        yield live
+        app.close()
+
+
+def test_a_program_without_async_submits_and_waits(live: Live) -> None:
+    """With options and without."""
+    assert greet.sync.submit("you").result(LONG_S) == "hello, you"
+    assert greet.options(priority=3).sync.submit("me").result() == "hello, me"
+    job = fail.sync.submit("sour")
+    with pytest.raises(dtm.TaskFailed, match="sour"):
+        job.result(LONG_S)
+    assert fail.sync.job(job.id).status().state == "dead"
+    with pytest.raises(dtm.BadArguments):
+        greet.sync.submit(7)  # type: ignore[arg-type]
+
+
+def test_many_are_submitted_at_once(live: Live) -> None:
+    """Their jobs come in order."""
+    jobs = greet.sync.submit_many(f"n{number}" for number in range(50))
+
+    assert [job.result(LONG_S) for job in jobs] == [f"hello, n{number}" for number in range(50)]
+    assert (len(jobs), jobs[3].id) == (50, jobs.ids[3])
+
+
+def test_updates_and_cancellation_work_too(live: Live) -> None:
+    """Whoever stops looking leaves nothing behind."""
+    job = wait.sync.submit(60.0)
+    for update in job.updates():
+        if update.fraction == 0.5:
+            break
+    assert job.cancel() == "assigned"
+    assert [update.state for update in job.updates()][-1] == "cancelled"
+    with pytest.raises(dtm.TaskCancelled):
+        job.result(LONG_S)
+    with pytest.raises(TimeoutError):
+        wait.sync.submit(60.0).result(timeout=0.01)
+
+
+def test_many_threads_share_the_connection(live: Live) -> None:
+    """The first of them opens it, once."""
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda number: greet.sync.submit(f"n{number}").result(LONG_S), range(64)))
+
+    assert results == [f"hello, n{number}" for number in range(64)]
+    assert [thread.name for thread in threading.enumerate()].count("dtm-sync") == 1
+
+
+def test_closing_ends_the_thread_and_the_next_call_begins_anew(live: Live) -> None:
+    """As often as one likes."""
+    for _ in range(2):
+        assert greet.sync.submit("you").result(LONG_S) == "hello, you"
+        app.close()
+        app.close()
+        in_the_end(lambda: "dtm-sync" not in [thread.name for thread in threading.enumerate()])
+
+
+async def test_an_event_loop_is_not_held_up() -> None:
+    """Its own program would stand still."""
+    with pytest.raises(dtm.Blocking, match=r"await task\.submit"):
+        greet.sync.submit("you")
+
+
+def test_a_program_without_a_server_is_told() -> None:
+    """At each call, and with no thread left behind."""
+    lonely = dtm.App("127.0.0.1:1")
+    task = lonely.task(kind="lonely")(lambda: None)
+    for _ in range(2):
+        with pytest.raises(dtm.Unreachable):
+            task.sync.submit()
+    assert "dtm-sync" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_program_that_does_not_close_its_app_ends(live: Live) -> None:
+    """By itself, without a word on standard error."""
+    program = f"""
+import dtm
+app = dtm.App("127.0.0.1:{live.port}")
+@app.task
+def greet(name: str) -> str: ...
+print(greet.sync.submit("you").result(30))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello, you\n", "")
