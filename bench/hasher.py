@@ -15,13 +15,13 @@ from dtm.cli.logs import configure_logging
 from dtm.cli.loop import run
 from dtm.cli.options import ADDRESS, Address
 from dtm.cli.signals import stop_events
-from dtm.client.builtin import hash_text
 from dtm.client.dial import dial
 from dtm.client.handlers import Handler, registry
 from dtm.client.prefetch import AutoPrefetch
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
 from dtm.security.credentials import NO_CREDENTIALS
+from dtm.tasks.builtin import hash_text
 
 
 @click.command()

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from dtm.cli.loading import BadApp
 from dtm.cli.options import EXIT_USAGE, DefaultGroup, run_cli, version_option
 from dtm.cli.results import result
 from dtm.cli.submit import submit
@@ -13,7 +14,7 @@ from dtm.cli.work import work
 from dtm.client.link import Unreachable
 from dtm.security.errors import Misconfigured
 
-EXIT_CODES = {Unreachable: 3, Misconfigured: EXIT_USAGE}
+EXIT_CODES = {Unreachable: 3, Misconfigured: EXIT_USAGE, BadApp: EXIT_USAGE}
 
 
 @click.group(cls=DefaultGroup, default_command="work")

@@ -9,22 +9,25 @@ import random
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 import structlog
-from anyio import Event
+from anyio import Event, create_task_group
 from msgspec import Struct
 
 from dtm.cli.credentials import credential_options, take_files
+from dtm.cli.loading import load_handlers
 from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
 from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option, setting
 from dtm.cli.processes import Supervisor
+from dtm.cli.reload import changed, snapshot
 from dtm.cli.remote import NUMBERED_NAME, server_option
 from dtm.cli.signals import stop_events
-from dtm.client.builtin import BUILTIN, with_failures
 from dtm.client.dial import dial
 from dtm.client.handlers import Handlers, registry, select
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
@@ -33,8 +36,12 @@ from dtm.client.worker import Worker, WorkerSettings
 from dtm.core.durations import format_duration
 from dtm.security.credentials import Credentials
 from dtm.security.files import CredentialFiles
+from dtm.tasks.builtin import BUILTIN, with_failures
 
 log = structlog.get_logger()
+
+
+_FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)
 
 
 class _Count(click.ParamType[int | None]):
@@ -64,6 +71,9 @@ class Options(Struct, frozen=True, kw_only=True):
     credentials: CredentialFiles
     name: str | None
     kinds: str | None
+    app: tuple[str, ...] = ()
+    app_dir: Path = Path()
+    reload: bool = False
     concurrency: int
     processes: int
     prefetch: int | None
@@ -82,7 +92,17 @@ class Options(Struct, frozen=True, kw_only=True):
 @setting(
     "--name", type=NUMBERED_NAME, metavar="TEXT", help="What the server calls this client; by default host and process."
 )
-@setting("--kinds", metavar="KIND,…", help=f"The kinds to run; by default all: {', '.join(BUILTIN)}.")
+@setting(
+    "--app",
+    metavar="MODULE[:NAME]",
+    multiple=True,
+    help="Run the tasks of this dtm.App too: package.module, or package.module:name; may be given again.",
+)
+@setting(
+    "--app-dir", metavar="FOLDER", type=_FOLDER, default=".", help="Where the modules of --app are looked for first."
+)
+@click.option("--reload", is_flag=True, help="Begin anew when a .py file below --app-dir changes; for development.")
+@setting("--kinds", metavar="KIND,…", help=f"The kinds to run; by default all: those of --app, {', '.join(BUILTIN)}.")
 @setting(
     "--concurrency",
     type=click.IntRange(1, 1_000),
@@ -123,6 +143,8 @@ def work(**values: Any) -> int:
     if math.isnan(options.failure_rate):
         raise click.BadParameter("wanted a rate from 0 to 1, found nan", param_hint="--failure-rate")
     configure_logging(options.log_format, options.log_level)
+    if options.reload:
+        return run(lambda: _work_reloading(options))
     handlers, credentials = _handlers(options), options.credentials.read()
     if options.processes > 1:
         return run(lambda: _work_in_processes(options))
@@ -155,6 +177,26 @@ async def _work_in_processes(options: Options) -> int:
     return min(failed, 1)
 
 
+async def _work_reloading(options: Options) -> int:
+    """Run the workers in processes, and begin anew with each change; a module that is broken is waited for."""
+    with stop_events() as (stop, now):
+        while True:
+            outdated, before = Event(), snapshot(options.app_dir)
+            async with create_task_group() as group:
+                group.start_soon(_set_after, stop.wait, outdated)
+                group.start_soon(_set_after, partial(changed, options.app_dir, before), outdated)
+                failed = await Supervisor(random.Random()).run(_commands(options), outdated, now)
+                group.cancel_scope.cancel()
+            if stop.is_set():
+                return min(failed, 1)
+            log.info("reloading")
+
+
+async def _set_after(wait: Callable[[], Awaitable[object]], event: Event) -> None:
+    await wait()
+    event.set()
+
+
 def _commands(options: Options) -> list[Sequence[str]]:
     name = options.name or _default_name()
     return [_command(options, f"{name}-{number}", number) for number in range(1, options.processes + 1)]
@@ -163,9 +205,12 @@ def _commands(options: Options) -> list[Sequence[str]]:
 def _command(options: Options, name: str, number: int) -> Sequence[str]:
     seed = () if options.seed is None else ("--seed", str(options.seed + number))
     kinds = () if options.kinds is None else ("--kinds", options.kinds)
+    apps = (word for app in options.app for word in ("--app", app))
     return (
         *(sys.executable, "-m", "dtm.cli.client", "work", "--until-eof"),
         *("--server", str(options.server), *options.credentials.words(), "--name", name, *kinds),
+        *apps,
+        *("--app-dir", str(options.app_dir)),
         *("--concurrency", str(options.concurrency), "--processes", "1"),
         *("--prefetch", "auto" if options.prefetch is None else str(options.prefetch)),
         *("--failure-rate", str(options.failure_rate), *seed),
@@ -175,9 +220,9 @@ def _command(options: Options, name: str, number: int) -> Sequence[str]:
 
 
 def _handlers(options: Options) -> Handlers:
-    handlers = BUILTIN
+    handlers = load_handlers(BUILTIN, options.app, options.app_dir)
     if options.kinds is not None:
-        handlers = select(BUILTIN, [kind.strip() for kind in options.kinds.split(",")])
+        handlers = select(handlers, [kind.strip() for kind in options.kinds.split(",")])
     if not options.failure_rate:
         return handlers
     chance = random.Random(options.seed)

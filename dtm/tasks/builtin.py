@@ -1,7 +1,4 @@
-"""The kinds that every client can run: `CheckPrime` and `HashText`.
-
-Knows no server and no connection.
-"""
+"""The kinds that every client can run: `CheckPrime` and `HashText`, written as users write theirs."""
 
 from __future__ import annotations
 
@@ -16,9 +13,12 @@ from gmpy2 import mpz  # type: ignore[import-untyped]
 
 from dtm.client.failures import excerpt
 from dtm.client.handlers import Handler, registry
-from dtm.client.primes import is_prime
 from dtm.client.verdicts import Reject
 from dtm.core.errors import DtmError
+from dtm.tasks.app import App
+from dtm.tasks.primes import is_prime
+
+app = App()
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
@@ -27,23 +27,25 @@ class SimulatedFailure(DtmError):
     """A failure on purpose, to show what retries and dead letters do."""
 
 
-def check_prime(payload: msgspec.Raw) -> bool:
-    """Say whether `payload`, an integer of any size or its decimal digits as text, is prime.
+# Raw, because msgspec itself reads integers of a few hundred digits only.
+@app.task(kind="CheckPrime")
+def check_prime(number: msgspec.Raw, /) -> bool:
+    """Say whether `number`, an integer of any size or its decimal digits as text, is prime.
 
     Raises:
         Reject: it is anything else, such as `7.0`, `1e3`, `"0x7"`, `" 7 "`, `true` or `null`.
     """
-    return is_prime(_integer(payload))
+    return is_prime(_integer(number))
 
 
-def hash_text(text: str) -> str:
+@app.task(kind="HashText")
+def hash_text(text: str, /) -> str:
     """Give the SHA-256 of the UTF-8 bytes of `text`, in lower-case hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-# Raw, because msgspec itself reads integers of a few hundred digits only.
-CHECK_PRIME = Handler("CheckPrime", check_prime, payload_type=msgspec.Raw)
-HASH_TEXT = Handler("HashText", hash_text, payload_type=str)
+CHECK_PRIME = check_prime.handler
+HASH_TEXT = hash_text.handler
 BUILTIN = registry(CHECK_PRIME, HASH_TEXT)
 
 

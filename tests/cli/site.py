@@ -19,12 +19,12 @@ from anyio.from_thread import start_blocking_portal
 
 from dtm.cli.client import EXIT_CODES, client
 from dtm.cli.program import run_cli
-from dtm.client.builtin import BUILTIN
 from dtm.client.handlers import Handler, registry
 from dtm.client.prefetch import FixedPrefetch
 from dtm.client.slots import threads
 from dtm.client.verdicts import Reject
 from dtm.client.worker import Worker, WorkerSettings
+from dtm.tasks.builtin import BUILTIN
 from tests.server.live import Live, serving
 
 

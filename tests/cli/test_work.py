@@ -87,6 +87,7 @@ def test_kinds_are_kept_in_their_order() -> None:
         {"kinds": "HashText", "concurrency": 3, "prefetch": 7, "shutdown_timeout_s": 1.5},
         {"prefetch": 0, "failure_rate": 1e-7, "seed": -5, "shutdown_timeout_s": 0.00001},
         {"token_file": Path("t"), "tls": True},
+        {"app": ("shop.tasks:app", "more"), "app_dir": Path("/")},
         {"tls_ca": Path("ca.pem"), "tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
         {"log_format": "json", "log_level": "debug", "shutdown_timeout_s": 100 * 365 * 86_400.0},
     ],
@@ -108,6 +109,8 @@ def test_each_process_gets_the_options_of_the_whole(changes: dict[str, Any]) -> 
         "server",
         "credentials",
         "kinds",
+        "app",
+        "app_dir",
         "concurrency",
         "prefetch",
         "failure_rate",
@@ -187,3 +190,66 @@ async def test_processes_do_not_outlive_the_one_that_started_them(tmp_path: Path
 
         await eventually(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in orphans))
         assert sorted(event["why"] for event in live.logged("client.left")) == ["goodbye", "goodbye"]
+
+
+# A user's own tasks.
+
+TASKS = """
+import os, dtm
+app = dtm.App()
+
+@app.task(executor="{executor}")
+def shout(word: str) -> list[str]:
+    return [word.upper() + "{mark}", str(os.getpid())]
+"""
+
+
+def write_tasks(folder: Path, *, executor: str = "thread", mark: str = "!") -> None:
+    """Write a user's module."""
+    (folder / "shop_tasks.py").write_text(TASKS.format(executor=executor, mark=mark))
+
+
+async def shouted(live: Live, word: str) -> tuple[str, int]:
+    """Submit a task, and give its result and the process that it ran in."""
+    async with live.dial() as peer:
+        (id,) = await peer.submit({"kind": "shout", "payload": {"word": word}}, notify=True)
+        with fail_after(3 * LONG_S):
+            end = await peer.expect("TaskFinished", task_id=id, state="completed")
+    return end["value"][0], int(end["value"][1])
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+async def test_tasks_of_a_users_app_run(tmp_path: Path, executor: str) -> None:
+    """In the worker, or in a process of its pool, which finds the module too."""
+    write_tasks(tmp_path, executor=executor)
+    options = ("--app", "shop_tasks", "--app-dir", str(tmp_path), "--kinds", "shout")
+    async with serving(tmp_path) as live, started(live, *options) as process:
+        await registered(live, 1)
+        assert live.logged("client.register")[0]["kinds"] == ["shout"]
+        word, pid = await shouted(live, "ho")
+
+        assert word == "HO!"
+        assert (pid == process.pid) == (executor == "thread")
+        process.send_signal(signal.SIGTERM)
+        with fail_after(LONG_S):
+            assert await process.wait() == 0
+
+
+@posix_only
+async def test_a_change_of_a_module_is_taken_up(tmp_path: Path) -> None:
+    """With --reload: by new processes, after the old ones have left in good order; a broken module is waited for."""
+    write_tasks(tmp_path)
+    options = ("--app", "shop_tasks:app", "--app-dir", str(tmp_path), "--reload", "--processes", "2")
+    async with serving(tmp_path) as live, started(live, *options, "--concurrency", "1") as process:
+        await registered(live, 2)
+        assert (await shouted(live, "ho"))[0] == "HO!"
+        (tmp_path / "shop_tasks.py").write_text("def broken(:")
+        await eventually(lambda: len(live.logged("client.left")) == 2, within_s=3 * LONG_S)
+        write_tasks(tmp_path, mark="?")
+        await registered(live, 4)
+
+        assert (await shouted(live, "ho"))[0] == "HO?"
+        assert {event["why"] for event in live.logged("client.left")} == {"goodbye"}
+        process.send_signal(signal.SIGTERM)
+        with fail_after(LONG_S):
+            assert await process.wait() == 0

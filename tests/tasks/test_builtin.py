@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtm.client.builtin import BUILTIN, CHECK_PRIME, HASH_TEXT, check_prime, with_failures
 from dtm.client.failures import Failure
 from dtm.client.handlers import Handler, Outcome, Success, run_async, run_sync
+from dtm.tasks.builtin import BUILTIN, CHECK_PRIME, HASH_TEXT, check_prime, with_failures
 
 SIEVED = 100_000
 

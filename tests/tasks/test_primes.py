@@ -12,7 +12,7 @@ from gmpy2 import mpz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtm.client.primes import (
+from dtm.tasks.primes import (
     _is_baillie_psw_prp,
     _is_extra_strong_lucas_prp,
     _is_strong_prp,

@@ -1,0 +1,113 @@
+"""`--app package.module[:name]`: a user's app, imported, and its handlers beside the others.
+
+Every mistake becomes one line that says what was wanted, what was found and where.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from dtm.client.handlers import Handler, Handlers
+from dtm.core.errors import DtmError
+from dtm.tasks.app import App
+
+
+class BadApp(DtmError):
+    """What `--app` names cannot be run."""
+
+
+def load_handlers(builtin: Handlers, names: Iterable[str], app_dir: Path) -> Handlers:
+    """Give the built-in handlers and those of the apps that are named.
+
+    Raises:
+        BadApp: one of them cannot be had, or two have the same kind.
+    """
+    handlers: dict[str, Handler] = dict(builtin)
+    homes = dict.fromkeys(builtin, "dtm itself")
+    loaded: list[App] = []
+    for name in names:
+        app = load_app(name, app_dir)
+        if any(app is other for other in loaded):
+            continue
+        loaded.append(app)
+        for kind, handler in app.handlers.items():
+            if kind in handlers:
+                raise BadApp(
+                    f"--app {name}: wanted one task for each kind, found {kind!r} here and in {homes[kind]};"
+                    ' give one of them another kind="…"'
+                )
+            handlers[kind], homes[kind] = handler, name
+    return handlers
+
+
+def load_app(name: str, app_dir: Path) -> App:
+    """Import the app that `name` names, looking for its module in `app_dir` first.
+
+    Raises:
+        BadApp: there is none, or its module cannot be imported.
+    """
+    module_name, colon, path = name.partition(":")
+    if not module_name or bool(colon) != bool(path):
+        raise BadApp(f"--app wanted package.module or package.module:name, found {name!r}")
+    folder = str(app_dir.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    module = _imported(name, module_name, app_dir)
+    return _named(module, name, path) if path else _only(module, name)
+
+
+def _imported(name: str, module_name: str, app_dir: Path) -> ModuleType:
+    try:
+        return import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise BadApp(
+                f"--app {name}: there is no module {error.name!r} in {app_dir.resolve()} or on Python's path;"
+                " name the folder that holds it with --app-dir"
+            ) from error
+        raise _unimportable(name, error) from error
+    except (Exception, SystemExit) as error:
+        raise _unimportable(name, error) from error
+
+
+def _unimportable(name: str, error: BaseException) -> BadApp:
+    last = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}"
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}:{error.lineno}"
+    return BadApp(f"--app {name}: its module cannot be imported: {last} ({where})")
+
+
+def _named(module: ModuleType, name: str, path: str) -> App:
+    found: object = module
+    for word in path.split("."):
+        try:
+            found = getattr(found, word)
+        except AttributeError:
+            known = ", ".join(_apps(module)) or "none"
+            raise BadApp(f"--app {name}: {module.__name__} has no {path!r}; the apps in it are: {known}") from None
+    if not isinstance(found, App):
+        raise BadApp(f"--app {name}: wanted a dtm.App, found {type(found).__name__}")
+    return found
+
+
+def _only(module: ModuleType, name: str) -> App:
+    apps = _apps(module)
+    if not apps:
+        raise BadApp(f"--app {name}: wanted a dtm.App in {module.__name__}, found none; write app = dtm.App()")
+    if len({id(app) for app in apps.values()}) > 1:
+        raise BadApp(
+            f"--app {name}: wanted one dtm.App in {module.__name__}, found {', '.join(apps)};"
+            f" name one: --app {name}:{next(iter(apps))}"
+        )
+    return next(iter(apps.values()))
+
+
+def _apps(module: ModuleType) -> dict[str, App]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, App)}
