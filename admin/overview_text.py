@@ -73,8 +73,9 @@ def _kind(name: str, counts: Counter[str]) -> list[str]:
 
 
 def _throughput(windows: list[Throughput]) -> str:
-    headers = ["last", "submitted", "completed", "retried", "dead"]
-    rows = [[f"{window.minutes} min", *(f"{getattr(window, name):,}" for name in headers[1:])] for window in windows]
+    headers = ["last", "submitted", "completed", "retried", "timed out", "dead", "cancelled", "expired"]
+    names = [header.replace(" ", "_") for header in headers[1:]]
+    rows = [[f"{window.minutes} min", *(f"{getattr(window, name):,}" for name in names)] for window in windows]
     return table(headers, rows, numbers=headers)
 
 

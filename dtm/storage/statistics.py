@@ -59,6 +59,9 @@ class Throughput(Struct, frozen=True):
     completed: int
     retried: int
     dead: int
+    timed_out: int = 0
+    cancelled: int = 0
+    expired: int = 0
 
 
 class Statistics(Struct, frozen=True):
@@ -200,5 +203,5 @@ def _client(row: AnyRow, status: str, its_tasks: list[int]) -> ClientFigures:
 def _throughput(reader: Reader, now: int, minutes: int) -> Throughput:
     since = now // MINUTE - minutes
     times = dict(tuple(row) for row in reader.rows(_MINUTES, {"since": since}))
-    names = ("submitted", "completed", "retried", "dead")
-    return Throughput(minutes, **{name: times.get(name, 0) for name in names})
+    names = ("submitted", "completed", "retried", "dead", "timed_out", "cancelled", "expired")
+    return Throughput(minutes, **{name: times.get(name.replace("_", " "), 0) for name in names})

@@ -46,6 +46,13 @@ TERMS = (
         tests=_WIRE,
     ),
     Mutation(
+        name="terms: a standstill that makes results late",
+        file="dtm/server/monitor.py",
+        line="            hub.committer.spare_overdue(now_s + min(late_s, settings.heartbeat_timeout_s))\n",
+        weakened="",
+        tests=_WIRE,
+    ),
+    Mutation(
         name="terms: timeouts ended by an operator on a stopped store",
         file="admin/gateway.py",
         line=", spares_overdue=True",

@@ -9,8 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import create_task_group
 
+from dtm.server import monitor
+from dtm.server.roster import Member
+from dtm.storage.batch import NewTask, Registration, Submission
 from tests.server.live import Live, Peer, failure, release, serving, submission, success
+from tests.server.stores import Silence, hub_on, settle
 from tests.waiting import eventually
 from tests.wire import Line
 
@@ -96,6 +101,28 @@ async def test_a_server_that_was_away_ends_nothing_before_its_clients_could_come
         await peer.expect("ResultResponse", status="accepted", state="completed")
 
     assert answer["resumed"] == [task["assignment"]]
+
+
+async def test_a_server_that_stood_still_gives_the_time_back(tmp_path: Path) -> None:
+    """As long as it stood still, nothing is overdue: a result may have waited for it all that time."""
+    async with hub_on(tmp_path) as hub, create_task_group() as group:
+        group.start_soon(monitor.watch, hub, lambda: None)
+        hub.committer.register(Registration("w", "nowhere", ("A",), 1), lambda _: None)
+        hub.committer.submit(Submission((NewTask("A", "1", timeout=1),)), lambda _: None)
+        hub.roster.join(Member(1, "w", Silence(), kinds=frozenset("A"), capacity=1), hub.clock.monotonic_s())
+        await settle(hub)
+        overdue_at = hub.committer.next_due_at
+        await anyio.sleep(0.1)
+        before = hub.committer.next_due_at
+        time.sleep(1.5)  # noqa: ASYNC251  that is the standstill
+        await eventually(lambda: hub.committer.next_due_at != overdue_at)
+        now = hub.clock.now()
+        spared_until = hub.committer.next_due_at
+        group.cancel_scope.cancel()
+
+    assert before == overdue_at
+    assert spared_until is not None
+    assert spared_until > now
 
 
 async def test_a_client_that_does_not_come_back_in_time_has_timed_out_or_died(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtm.core.lifecycle import State
-from dtm.storage.batch import Batch, Clear, NewTask, Reprocess, Selection, Why
+from dtm.storage.batch import Batch, Cancellation, Clear, NewTask, Reprocess, Selection, Why
 from dtm.storage.reader import Reader
 from dtm.storage.statistics import (
     DEAD_CLIENTS_SHOWN_FOR,
@@ -198,6 +198,18 @@ def test_throughput_goes_over_the_running_minute_and_as_many_whole_ones(stage: S
         seen.append([window.submitted for window in (*found.throughput, found.week)])
 
     assert seen == [[1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
+
+
+def test_throughput_tells_what_time_and_people_have_ended(stage: Stage, reader: Reader) -> None:
+    """A timeout that is tried again is a retry as well."""
+    stage.start(NewTask("add", "1", timeout=SECOND))
+    stage.submit(NewTask("mul", "1", expires=SECOND), NewTask("mul", "1"))
+    stage.apply(Batch(cancellations=[Cancellation((3,))]))
+    stage.wait(1)
+    stage.apply(Batch())
+    found = figures(stage, reader).throughput[0]
+
+    assert (found.submitted, found.retried, found.timed_out, found.cancelled, found.expired) == (3, 1, 1, 1, 1)
 
 
 def test_throughput_tells_what_came_in_and_what_became_of_it(stage: Stage, reader: Reader) -> None:
