@@ -10,82 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from sqlalchemy import BindParameter, Subquery, Update, bindparam, insert, select, update
 
-from dtm.core import auditline, retry
+from dtm.core import auditline
 from dtm.core.lifecycle import Event, State, next_state
-from dtm.core.retry import AS_THE_SERVER, RetryPolicy
 from dtm.storage.batch import Failed, Failure, Released, Success
+from dtm.storage.outcomes import Attempt, Died, Ending, Lost, Outcome, TimedOut, event_of, reason_of
 from dtm.storage.receipt import Ended, Retried, Snoozed
 from dtm.storage.schema import assignments, clients, dead_letters, is_in, tasks
 from dtm.storage.sql import among, given, given_one
 from dtm.storage.transaction import Transaction
-
-
-class Attempt(Struct, frozen=True, gc=False):
-    """A live assignment, with what is needed of its task to end it."""
-
-    assignment_id: int
-    task_id: int
-    client_id: int
-    kind: str
-    retry_count: int
-    max_retries: int
-    retry: str | None = None
-    cancel_requested_at: int | None = None
-    expires_at: int | None = None
-
-    @property
-    def policy(self) -> RetryPolicy:
-        """The task's own retry policy, or the server's."""
-        return AS_THE_SERVER if self.retry is None else _POLICY.decode(self.retry)
-
-
-_POLICY = msgspec.json.Decoder(RetryPolicy)
-
-ATTEMPT = (
-    assignments.c.id,
-    assignments.c.task_id,
-    assignments.c.client_id,
-    tasks.c.kind,
-    tasks.c.retry_count,
-    tasks.c.max_retries,
-    tasks.c.retry,
-    tasks.c.cancel_requested_at,
-    tasks.c.expires_at,
-)
-"""What an `Attempt` holds, in its order."""
-
-
-class Died(Struct, frozen=True):
-    """The client is gone, and its task with it."""
-
-    failure: Failure
-
-
-class TimedOut(Struct, frozen=True):
-    """The attempt took longer than it may."""
-
-    failure: Failure
-
-
-Lost = Failed | Died | TimedOut
-Outcome = Success | Released | Lost
-
-
-class Ending(Struct, frozen=True):
-    """An attempt, how it ended, and what that does to its task."""
-
-    attempt: Attempt
-    outcome: Outcome
-    event: Event
-
-    @property
-    def state(self) -> State:
-        """Where the task stands now."""
-        return next_state(State.ASSIGNED, self.event)
-
 
 _GIVEN = given("task_id", "assignment_id", "value", "run_at")
 _GIVEN_ONE = given_one("task_id", "assignment_id", "value")
@@ -134,7 +68,7 @@ _NAMES = select(clients.c.id, clients.c.name).where(among(clients.c.id, "ids"))
 
 def end(tx: Transaction, ended: Sequence[tuple[Attempt, Outcome]]) -> list[Ending]:
     """End live attempts, each at most once in `ended`, and move their tasks on."""
-    endings = [Ending(attempt, outcome, _event(attempt, outcome)) for attempt, outcome in ended]
+    endings = [Ending(attempt, outcome, event_of(attempt, outcome)) for attempt, outcome in ended]
     by_event: dict[Event, list[Ending]] = {}
     for ending in endings:
         by_event.setdefault(ending.event, []).append(ending)
@@ -156,30 +90,6 @@ def _note_expiries(tx: Transaction, endings: Sequence[Ending]) -> None:
     for ending in endings:
         if ending.attempt.expires_at is not None:
             tx.note_expiry(ending.attempt.expires_at)
-
-
-def _event(attempt: Attempt, outcome: Outcome) -> Event:
-    match outcome:
-        case Success():
-            return Event.SUCCEED
-        case _ if attempt.cancel_requested_at is not None:
-            return Event.CANCEL
-        case Released():
-            return Event.SNOOZE if outcome.delay else Event.RELEASE
-        case Failed() | TimedOut():
-            may_retry = _may_retry(attempt, outcome)
-            return retry.after_failure(attempt.retry_count, attempt.max_retries, may_retry=may_retry)
-        case Died():
-            return retry.after_death(attempt.retry_count, attempt.max_retries)
-
-
-def _may_retry(attempt: Attempt, outcome: Failed | TimedOut) -> bool:
-    if isinstance(outcome, TimedOut):
-        return attempt.policy.tries_again([outcome.failure.type])
-    if outcome.after is not None or not outcome.may_retry:
-        # The worker knows better than any policy.
-        return outcome.may_retry
-    return attempt.policy.tries_again([outcome.failure.type, *outcome.bases])
 
 
 _ENDED_AS: dict[type[Outcome], str] = {
@@ -269,7 +179,7 @@ def _give_up(tx: Transaction, endings: list[Ending]) -> None:
             **auditline.quote_payload(payloads[attempt.task_id]),
             "retry_count": attempt.retry_count + 1,
             "client": names[attempt.client_id],
-            "reason": _reason(ending),
+            "reason": reason_of(ending),
             "error": failure.summary,
         }
         tx.record("dead", fields)
@@ -293,19 +203,7 @@ def _failed_row(ending: Ending) -> tuple[int | str | None, ...]:
 
 
 def _letter_row(ending: Ending) -> tuple[int | str | None, ...]:
-    return (ending.attempt.task_id, ending.attempt.kind, _reason(ending), _failure(ending.outcome).summary)
-
-
-def _reason(ending: Ending) -> str:
-    match ending.outcome:
-        case Died():
-            return "died"
-        case TimedOut():
-            return "timed out"
-        case Failed() as outcome if not _may_retry(ending.attempt, outcome):
-            return "rejected"
-        case _:
-            return "failed"
+    return (ending.attempt.task_id, ending.attempt.kind, reason_of(ending), _failure(ending.outcome).summary)
 
 
 def _retried(ending: Ending, run_at: int | None) -> Retried:
@@ -315,7 +213,7 @@ def _retried(ending: Ending, run_at: int | None) -> Retried:
         kind=attempt.kind,
         client_id=attempt.client_id,
         retry_count=attempt.retry_count + 1,
-        reason=_reason(ending),
+        reason=reason_of(ending),
         error=_failure(ending.outcome).summary,
         run_at=run_at,
     )

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
-from dtm.storage.attempts import ATTEMPT, Attempt, Died, Outcome, end
+from dtm.storage.attempts import end
 from dtm.storage.batch import Change, Departure, Failure, Registration, Released, Why
+from dtm.storage.outcomes import ATTEMPT, Attempt, Died, Outcome
 from dtm.storage.progress import read
 from dtm.storage.receipt import Left, Registered, Stopped
 from dtm.storage.schema import assignments, clients, tasks

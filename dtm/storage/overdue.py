@@ -9,8 +9,9 @@ from __future__ import annotations
 from sqlalchemy import bindparam, func, select, update
 
 from dtm.core.lifecycle import Event, State, next_state
-from dtm.storage.attempts import ATTEMPT, Attempt, TimedOut, end
+from dtm.storage.attempts import end
 from dtm.storage.batch import Failure
+from dtm.storage.outcomes import ATTEMPT, Attempt, TimedOut
 from dtm.storage.receipt import Ended, Stopped
 from dtm.storage.schema import assignments, tasks, waits
 from dtm.storage.sql import given

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from dtm.core.lifecycle import State
-from dtm.storage.attempts import ATTEMPT, Attempt, Outcome, end
+from dtm.storage.attempts import end
 from dtm.storage.batch import Failed, Released, Report, Success
+from dtm.storage.outcomes import ATTEMPT, Attempt, Outcome
 from dtm.storage.receipt import Verdict
 from dtm.storage.schema import assignments, clients, is_in, tasks
 from dtm.storage.sql import AnyRow, among, values

@@ -68,14 +68,14 @@ TERMS = (
     ),
     Mutation(
         name="terms: a timeout that no policy judges",
-        file="dtm/storage/attempts.py",
+        file="dtm/storage/outcomes.py",
         line="        return attempt.policy.tries_again([outcome.failure.type])\n",
         weakened="        return True\n",
         tests=_OVERDUE,
     ),
     Mutation(
         name="terms: a task that is to stop tried again",
-        file="dtm/storage/attempts.py",
+        file="dtm/storage/outcomes.py",
         line="        case _ if attempt.cancel_requested_at is not None:\n",
         weakened="        case _ if False:\n",
         tests=_CANCEL,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dtm.storage.attempts import Attempt, Outcome, end
+from dtm.storage.attempts import end
 from dtm.storage.batch import NewTask, Success, Why
 from dtm.storage.errors import StoreFailed
+from dtm.storage.outcomes import Attempt, Outcome
 from dtm.storage.prepared import Prepared
 from dtm.storage.transaction import Transaction
 from tests.storage.stage import FAILED, HOPELESS, OK, UNBEGUN, Stage
