@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from dtm.cli.loading import BadApp
 from dtm.cli.options import EXIT_USAGE, DefaultGroup, run_cli, version_option
+from dtm.cli.program import leave
 from dtm.cli.results import result
 from dtm.cli.submit import submit
 from dtm.cli.work import work
@@ -37,7 +36,7 @@ client.add_command(result)
 
 def main() -> None:
     """Run dtm-client."""
-    sys.exit(run_cli(client, exit_codes=EXIT_CODES))
+    leave(run_cli(client, exit_codes=EXIT_CODES))
 
 
 if __name__ == "__main__":

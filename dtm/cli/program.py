@@ -11,9 +11,10 @@ import os
 import platform
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -49,6 +50,21 @@ def run_cli(
     except BaseException as error:  # noqa: BLE001  a task group wraps even a Ctrl-C
         return _explain(error, exit_codes or {})
     return result if type(result) is int else 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the program with an exit code, and wait for no thread of whoever's code has run in it.
+
+    A task may have left some behind (`asyncio.to_thread`, a pool of its own), and Python would wait for those however
+    long they take, although nobody waits for the task any more.
+    """
+    threads = set(threading.enumerate()) - {threading.current_thread()}
+    if all(thread.daemon for thread in threads):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
 
 
 def version_option(command: _Decorated) -> _Decorated:

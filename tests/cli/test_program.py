@@ -181,3 +181,16 @@ def test_a_real_ctrl_c_ends_with_130() -> None:
 
     assert program.returncode == 130
     assert errors.strip() == b"Interrupted."
+
+
+@pytest.mark.parametrize(("thread", "is_daemon"), [("left over", False), ("of ours", True)])
+def test_leaving_waits_for_no_thread(thread: str, *, is_daemon: bool) -> None:
+    """A task may have left one behind that never ends; what was written is written, and the code is the code."""
+    program = (
+        "import sys, threading, time; from dtm.cli.program import leave;"
+        f"threading.Thread(target=time.sleep, args=(600,), name={thread!r}, daemon={is_daemon}).start();"
+        "sys.stdout.write('out'); leave(3)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, b"out", b"")
