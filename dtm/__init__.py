@@ -7,9 +7,12 @@ programs do not pay for it.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# Not from `typing`: this page is read before a program can catch an interrupt, and imports next to nothing.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from dtm.client.current import CurrentTask as CurrentTask
     from dtm.client.current import NoCurrentTask as NoCurrentTask
     from dtm.client.current import current as current
