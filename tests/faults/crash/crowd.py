@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from dtm.core.balance import Seat
 from dtm.storage.batch import (
     Batch,
+    Cancellation,
     Change,
     Clear,
     Cutoffs,
@@ -21,6 +22,7 @@ from dtm.storage.batch import (
     Failed,
     Failure,
     NewTask,
+    Progress,
     Prune,
     Registration,
     Released,
@@ -39,7 +41,10 @@ LONG = 9_000  # more than fits on two of the database's pages, and than a log li
 
 
 class Habits(Struct, frozen=True):
-    """How often the crowd does what, as weights; `long` is the chance that a payload is a long one."""
+    """How often the crowd does what, as weights; `long` is the chance that a payload is a long one.
+
+    `terms` is the chance that a task asks for more than a run.
+    """
 
     submit: int = 5
     join: int = 1
@@ -50,9 +55,12 @@ class Habits(Struct, frozen=True):
     hear: int = 1
     change: int = 1
     prune: int = 1
+    cancel: int = 1
+    progress: int = 1
     wait: int = 2
     failures: float = 0.4
     long: float = 0.1
+    terms: float = 0.5
 
 
 class Crowd:
@@ -139,7 +147,17 @@ class Crowd:
             case _:
                 key = f"key {number}" if chance.random() < 0.6 else None
                 most = chance.choice((None, 1, 2))
-                return NewTask(chance.choice(KINDS), payload, key, chance.randrange(3), max_retries=most)
+                task = NewTask(chance.choice(KINDS), payload, key, chance.randrange(3), max_retries=most)
+                return self._with_terms(task) if chance.random() < self._habits.terms else task
+
+    def _with_terms(self, task: NewTask) -> NewTask:
+        chance = self._chance
+        return replace(
+            task,
+            timeout=chance.choice((None, SECOND, 30 * SECOND)),
+            expires=chance.choice((None, 0, SECOND, 30 * SECOND)),
+            retry=chance.choice((None, '{"delay":0}', '{"no_retry_for":["TimeoutError"]}')),
+        )
 
     def _join(self, batch: Batch) -> None:
         number = len(self._ledger.newcomers) + len(batch.registrations)
@@ -155,7 +173,7 @@ class Crowd:
         if self._chance.random() >= self._habits.failures:
             return Success(f"{self._chance.randrange(1000)}")
         if self._chance.random() < 0.1:
-            return Released()
+            return Released(self._chance.choice((None, 10 * SECOND)))
         return Failed(Failure("ValueError", "boom", "Traceback…"), may_retry=self._chance.random() < 0.7)
 
     def _repeat(self, batch: Batch) -> None:
@@ -187,6 +205,14 @@ class Crowd:
         now = self._ledger.now
         batch.prunings.append(Prune(tuple(named), Cutoffs(now, now, now, 0)))
 
+    def _cancel(self, batch: Batch) -> None:
+        known = sorted(self._ledger.ids.values())
+        batch.cancellations.append(Cancellation(tuple(self._chance.sample(known, min(len(known), 2)))))
+
+    def _progress(self, batch: Batch) -> None:
+        for one in self._chance.sample(list(self._ledger.held.values()), min(len(self._ledger.held), 2)):
+            batch.progress[one.assignment_id, one.task_id] = Progress(self._chance.random(), "so far")
+
     def _wait(self, batch: Batch) -> None:
         """Let the dispatcher look whether something is due."""
 
@@ -209,5 +235,7 @@ _ACTS: dict[str, Callable[[Crowd, Batch], None]] = {
     "hear": Crowd._hear,
     "change": Crowd._change,
     "prune": Crowd._prune,
+    "cancel": Crowd._cancel,
+    "progress": Crowd._progress,
     "wait": Crowd._wait,
 }

@@ -135,6 +135,8 @@ class Ledger:
         for submission, answer in zip(batch.submissions, receipt.submissions, strict=True):
             if isinstance(answer, Submitted):
                 self.ids |= {task.payload: id for task, id in zip(submission.tasks, answer.ids, strict=True)}
+        over = {stopped.assignment_id for stopped in receipt.stopped if stopped.reason == "timeout"}
+        self.held = {id: held for id, held in self.held.items() if id not in over}
         self.held |= {assigned.assignment_id: assigned for assigned in receipt.assigned}
 
     def _let_in(self, newcomer: Registration, answer: Registered) -> None:

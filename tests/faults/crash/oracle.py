@@ -131,7 +131,9 @@ def _check_acknowledged(
             won = outcomes.get(assignment_id) == "completed" and task[1:] == ("completed", outcome.value)
             _require(won, f"assignment {assignment_id} was accepted as the completion of its task, and is not that")
         elif isinstance(outcome, Failed):
-            _require(outcomes.get(assignment_id) == "failed", f"the accepted failure {assignment_id} is lost")
+            _require(
+                outcomes.get(assignment_id) in ("failed", "cancelled"), f"the accepted failure {assignment_id} is lost"
+            )
 
 
 def _require(holds: bool, complaint: str) -> None:  # noqa: FBT001

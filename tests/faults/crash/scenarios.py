@@ -19,6 +19,8 @@ from tests.faults.crash.recorder import Kind, Recorder
 from tests.faults.crash.trace import Start, Trace, new_folder, record
 
 _EMPTY_HANDED = Plan(0, Habits())
+# What a store of the first schema could hold.
+_PLAIN = Plan(15, Habits(terms=0, cancel=0, progress=0))
 _LETTERS = Habits(report=9, command=3, failures=0.8)
 
 AFTERWARDS = Plan(3, Habits(), checkpoint_pages=12)
@@ -97,7 +99,7 @@ class Scenes:
         return self._at(cut, trace)
 
     def _outdated(self, chance: Random) -> Start:
-        trace = record(self._recorder, self._created, plan=SCENARIOS["work"].plan, chance=chance)
+        trace = record(self._recorder, self._created, plan=_PLAIN, chance=chance)
         with new_folder() as folder:
             trace.disk_after(len(trace.steps)).put(folder)
             self._recorder.watch(folder)
