@@ -208,7 +208,7 @@ def main() -> None:
     number, client = map(int, sys.argv[1:])
     _die_with(client)
     # A crash in C code says where, and the client reads it.
-    faulthandler.enable()
+    faulthandler.enable(all_threads=False)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     end = socket.socket(fileno=number)
     end.set_inheritable(False)
