@@ -219,6 +219,40 @@ async def test_a_worker_that_was_away_hears_it_when_it_comes_back(live: Live, pe
     await other.expect("Cancel", assignment=task["assignment"], reason="cancelled")
 
 
+async def test_a_cancellation_outlives_the_server(tmp_path: Path) -> None:
+    """What was acknowledged is on disk: what waited stays cancelled, and who runs the other hears it after all."""
+    async with serving(tmp_path) as live, live.dial() as peer, live.dial() as other:
+        await peer.register("A", name="w")
+        task = await take(peer)
+        (waiting,) = await other.submit({"kind": "B"})
+        answer = await other.ask(cancellation(task["task_id"], waiting))
+        await live.kill()
+    async with serving(tmp_path, heartbeat_timeout_s=LONG_S) as live, live.dial() as peer:
+        state = live.state(waiting)
+        await peer.register("A", "B", name="w", resume=[task["assignment"]], capacity=5)
+        await peer.expect("Cancel", assignment=task["assignment"], reason="cancelled")
+        await peer.say(failure(task, "stopped"))
+        await peer.expect("ResultResponse", status="accepted", state="cancelled")
+
+    assert answer["states"] == ["assigned", "cancelled"]
+    assert state == ("cancelled", 0)
+
+
+async def test_what_expired_while_the_server_was_away_never_runs(tmp_path: Path) -> None:
+    """And whoever asks afterwards is told."""
+    async with serving(tmp_path) as live, live.dial() as peer:
+        (id,) = await peer.submit({"kind": "A", "expires": 0.2})
+        await live.kill()
+    await anyio.sleep(0.3)
+    async with serving(tmp_path) as live, live.dial() as peer:
+        await peer.register("A")
+        await eventually(lambda: live.state(id) == ("expired", 0))
+        (status,) = await peer.query(id)
+
+    assert status is not None
+    assert status["state"] == "expired"
+
+
 async def test_a_worker_that_goes_ends_what_it_was_to_stop(live: Live, peer: Peer, other: Peer) -> None:
     """Nobody else gets it."""
     await peer.register("A")
