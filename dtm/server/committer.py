@@ -7,6 +7,7 @@ committed; nothing is answered before that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from math import inf
 
 import anyio
@@ -45,6 +46,9 @@ BUSY_PAUSE_S = 0.05
 
 PROGRESS_PAUSE_S = 0.5
 """What running tasks say of themselves goes to the disk so seldom, and with whatever else goes there."""
+
+MAX_PROGRESS = 2_000
+"""Tasks whose word goes there at once; the others' waits for the next time, and who has waited longest comes first."""
 
 _LOCKED = "another program holds the database's write lock"
 
@@ -291,8 +295,8 @@ class Committer:
     def _swap(self) -> OpenBatch:
         taken, self._open = self._open, OpenBatch()
         if self._progress and self._clock.monotonic_s() >= self._progressed_s + PROGRESS_PAUSE_S:
-            taken.batch.progress |= self._progress
-            self._progress = {}
+            for its in list(islice(self._progress, MAX_PROGRESS)):
+                taken.batch.progress[its] = self._progress.pop(its)
             self._progressed_s = self._clock.monotonic_s()
         self._in_flight = True
         self._wanted = Event()
