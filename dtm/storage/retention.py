@@ -80,7 +80,8 @@ _LOOK = (
     .limit(MAX_LOOKED_AT)
 )
 
-_DUE = select(tasks.c.id, tasks.c.kind, tasks.c.state).where(among(tasks.c.id, "ids"), _has_outlived())
+_NAMED = select(tasks.c.id, tasks.c.kind, tasks.c.state).where(among(tasks.c.id, "ids"))
+_DUE = _NAMED.where(_has_outlived())
 # In the order of their index; the last of a task's attempts tells how it ended.
 _ATTEMPTS = (
     select(assignments.c.task_id, assignments.c.id)

@@ -6,6 +6,7 @@ A line that stays green when it is weakened is either not needed or not tested; 
 from __future__ import annotations
 
 from tests.mutations.mutation import Mutation
+from tests.mutations.stay_lines import STAYS
 from tests.mutations.term_lines import TERMS
 
 _STORAGE = "tests/storage"
@@ -456,4 +457,4 @@ FILES = (
     ),
 )
 
-MUTATIONS = (*POWER, *ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES, *FILES, *SECURITY, *TERMS)
+MUTATIONS = (*POWER, *ON_DISK, *FENCES, *BLAME, *CLIENT, *AUDIT, *GATES, *FILES, *SECURITY, *STAYS, *TERMS)
