@@ -42,7 +42,7 @@ WRONG_VALUES = (
 BYTES = (b"", b"\0", b"\r", b"\xff", b"\\", b'"', b"{", b"}", b"[", b"]", b",", b":", b"\xe2\x80\xa8", b"\x1b", b" ")
 
 # The first two change something: they are the likeliest.
-COMMANDS = ("deadletter.reprocess", "deadletter.clear", "deadletter.reprocess", "deadletter.clear", *sorted(INQUIRIES))
+COMMANDS = (*["deadletter.reprocess", "deadletter.clear"] * 2, "tasks.cancel", *sorted(INQUIRIES))
 
 Line = dict[str, Any]
 
