@@ -5,6 +5,9 @@ Revision: 0003, after 0002.
 
 from __future__ import annotations
 
+import sqlite3
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from alembic.util import CommandError
@@ -57,6 +60,7 @@ def _allow_more(table: str, values: str, more: str) -> None:
     documented way for a rule that only gets wider (sqlite.org/lang_altertable.html, 7) is to correct its own text.
     """
     connection = op.get_bind()
+    _permit(connection)
     version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
     connection.exec_driver_sql("PRAGMA writable_schema = ON")
     changed = connection.execute(
@@ -71,6 +75,13 @@ def _allow_more(table: str, values: str, more: str) -> None:
     connection.exec_driver_sql(f"PRAGMA schema_version = {version + 1}")
     # Not OFF: RESET also makes this connection read its tables anew.
     connection.exec_driver_sql("PRAGMA writable_schema = RESET")
+
+
+def _permit(connection: sa.Connection) -> None:
+    """Let this connection correct the schema where SQLite was built to refuse that, if Python can (3.12 and newer)."""
+    driver: Any = connection.connection.driver_connection
+    if hasattr(driver, "setconfig"):
+        driver.setconfig(getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE"), False)  # noqa: B009  unknown to 3.11
 
 
 def _create_index(name: str, columns: list[str], *, only: str, unique: bool = False) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from dtm.storage import migrate
 from dtm.storage.errors import StoreMissing, StoreRefused
@@ -72,6 +74,23 @@ def test_a_store_that_was_made_is_whole_and_alone(db: Path) -> None:
 
     assert beside(db) == ["tasks.db"]
     assert revision_of(db) == REVISION
+    assert what_is_wrong(db) == {}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="this Python cannot tell SQLite to guard its schema")
+def test_a_sqlite_that_guards_its_schema_makes_a_store_too(db: Path) -> None:
+    """Some systems build it so; the migration that widens a rule says that it may."""
+
+    def guard(connection: Any, _: object) -> None:
+        connection.setconfig(getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE"), True)  # noqa: B009  unknown to 3.11
+
+    event.listen(Engine, "connect", guard)
+    try:
+        how = prepare(db)
+    finally:
+        event.remove(Engine, "connect", guard)
+
+    assert how == "created"
     assert what_is_wrong(db) == {}
 
 
