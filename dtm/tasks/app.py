@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from dtm.tasks.errors import BadTask, NotOpen
 from dtm.tasks.job import Job
 from dtm.tasks.options import TaskOptions, checked
 from dtm.tasks.server import Server
-from dtm.tasks.sync import Background
+from dtm.tasks.sync import Background, Thread
 from dtm.tasks.task import CoroutineTask, FunctionTask, Task
 
 P = ParamSpec("P")
@@ -70,7 +71,8 @@ class App:
         )
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._connection: Connection | None = None
-        self.background = Background(lambda: self.server)
+        self._stand_in: Producer | None = None
+        self.background: Background = Thread(lambda: self.server)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -87,7 +89,7 @@ class App:
             NotAdmitted: it refuses this program, or this program the server.
             Misconfigured: an address or a file with credentials is no such thing.
         """
-        if self._connection is None:
+        if self._connection is None and self._stand_in is None:
             self._connection = await Connection.open(self.server)
 
     async def aclose(self) -> None:
@@ -107,9 +109,32 @@ class App:
         Raises:
             NotOpen: the app is not open, or was opened in another event loop.
         """
+        if self._stand_in is not None:
+            return self._stand_in
         if self._connection is None:
             raise NotOpen("the app is not open; submit inside `async with app:`, or without async by task.sync")
         return self._connection.producer
+
+    @contextmanager
+    def standing_in(self, producer: Producer, background: Background) -> Iterator[None]:
+        """Speak over these and no connection as long as the context lasts; for `dtm.testing.inline`."""
+        before = self._stand_in, self.background
+        self._stand_in, self.background = producer, background
+        try:
+            yield
+        finally:
+            self._stand_in, self.background = before
+
+    @contextmanager
+    def pointed_at(self, server: Server) -> Iterator[None]:
+        """Speak to `server` and no other as long as the context lasts; for `dtm.testing.server`."""
+        before, self.server = self.server, server
+        self.close()
+        try:
+            yield
+        finally:
+            self.close()
+            self.server = before
 
     def job(self, id: int) -> Job[Any]:
         """Give the job of a task of any kind that was submitted before, here or elsewhere."""

@@ -11,7 +11,7 @@ import threading
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -27,7 +27,21 @@ T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Background:
+class Background(Protocol):
+    """Where work that is to be awaited is run for those who cannot await."""
+
+    @property
+    def producer(self) -> Producer:
+        """The producer, for what runs there."""
+
+    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work`, and wait for what it returns."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Thread:
     """The thread, its loop and its connection."""
 
     def __init__(self, server: Callable[[], Server]) -> None:
@@ -50,7 +64,7 @@ class Background:
             Blocking: the caller's own event loop would stand still meanwhile.
             Unreachable, NotAdmitted, Misconfigured: as for `App.open`.
         """
-        _require_no_loop()
+        require_no_loop()
         with self._lock:
             portal = self._portal or self._start()
         return portal.call(work)
@@ -153,7 +167,12 @@ async def _next(step: Callable[[], Awaitable[T]]) -> T | None:
         return None
 
 
-def _require_no_loop() -> None:
+def require_no_loop() -> None:
+    """Refuse to hold up an event loop.
+
+    Raises:
+        Blocking: one runs in this thread.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,0 +1,63 @@
+"""A test of a user's has a real server for as long as it likes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import structlog
+
+import dtm
+from dtm.storage.reader import Reader
+from dtm.testing import server
+from tests.tasks.tasks_app import app, fail, greet, wait
+from tests.waiting import LONG_S, in_the_end
+
+
+def test_a_server_and_a_worker_run(capfd: pytest.CaptureFixture[str]) -> None:
+    """On a database that is gone afterwards, with no thread and no word left behind."""
+    structlog.reset_defaults()
+    before = app.server
+    with server(app) as running:
+        assert greet.sync.submit("you").result(LONG_S) == "hello, you"
+        job = fail.sync.submit("sour")
+        with pytest.raises(dtm.TaskFailed):
+            job.result(LONG_S)
+        assert running.db.exists()
+        with pytest.raises(TimeoutError):
+            wait.sync.submit(60.0).result(timeout=0.05)
+
+    assert not running.db.parent.exists()
+    assert app.server == before
+    in_the_end(lambda: "dtm-sync" not in [thread.name for thread in threading.enumerate()])
+    assert "listening" not in "".join(capfd.readouterr())
+    assert not structlog.is_configured()
+
+
+async def test_it_serves_coroutines_too() -> None:
+    """From any loop, since its own is in a thread."""
+    with server(app):
+        async with app:
+            assert await (await greet.submit("you")).result(LONG_S) == "hello, you"
+
+
+def test_without_a_worker_tasks_stay(tmp_path: Path) -> None:
+    """So that a test can look at what was submitted; two servers do not disturb each other."""
+    own = dtm.App()
+    task = own.task(kind="t")(lambda: 1)
+    with server(app), server(own, concurrency=0) as running:
+        job = task.options(priority=3).sync.submit()
+        assert job.status().state == "pending"
+        reader = Reader.open(running.db)
+        history = reader.history(job.id)
+        reader.close()
+        assert history is not None
+        assert history.task.priority == 3
+        assert greet.sync.submit("you").result(LONG_S) == "hello, you"
+
+
+def test_what_a_test_raises_passes() -> None:
+    """As it is, not in a group."""
+    with pytest.raises(KeyError, match="mine"), server(app):
+        raise KeyError("mine")
