@@ -9,7 +9,7 @@ import pytest
 from tests.docs.guide import blocks, carry_out, require_said
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("getting-started", "writing-tasks", "running-workers", "from-celery")
+GUIDES = ("getting-started", "writing-tasks", "running-workers", "testing", "from-celery")
 
 
 @pytest.mark.parametrize("name", GUIDES)
