@@ -11,11 +11,16 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from dtm.client.watches import MISSING
 from dtm.core.escapes import breaks, escaped, json_escaped, steers
-from dtm.core.lifecycle import State
+from dtm.core.lifecycle import ENDED, State
 from dtm.protocol.messages import Failure, TaskFinished
 
 OutputFormat = Literal["text", "json"]
 EXIT_NOT_FOUND = 4
+_END = {
+    "dead": "died: {reason}",
+    "cancelled": "was cancelled",
+    "expired": "expired before a worker began it",
+}
 
 
 class _Line(Struct, frozen=True):
@@ -89,12 +94,12 @@ class Printer:
     def _judge(self, end: TaskFinished) -> None:
         if end.state == State.COMPLETED:
             return
-        if end.state == MISSING:
+        if end.state in (MISSING, State.CLEARED):
             self.missing += 1
             _complain(f"task {end.task_id}: there is no such task")
-        elif end.state == State.DEAD:
+        elif end.state in ENDED:
             self.died += 1
-            _complain(f"task {end.task_id} died: {_reason(end.error)}")
+            _complain(f"task {end.task_id} {_END[end.state].format(reason=_reason(end.error))}")
         else:
             self.unfinished += 1
             _complain(f"task {end.task_id} has not ended: it is {end.state}")

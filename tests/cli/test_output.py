@@ -109,6 +109,23 @@ def test_a_task_that_has_not_ended_leaves_its_line_empty(capsys: pytest.CaptureF
     assert printer.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "code"),
+    [
+        ("cancelled", "task 7 was cancelled\n", 1),
+        ("expired", "task 7 expired before a worker began it\n", 1),
+        ("cleared", "task 7: there is no such task\n", 4),
+    ],
+)
+def test_an_end_without_a_run_is_named(capsys: pytest.CaptureFixture[str], state: str, reason: str, code: int) -> None:
+    """It is an end, and no success; a task that was cleared while somebody waited is not there any more."""
+    printer = Printer("text")
+    printer.finished(TaskFinished(7, state))
+
+    assert capsys.readouterr() == ("\n", reason)
+    assert printer.exit_code == code
+
+
 def test_a_missing_task_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever became of the others."""
     printer = Printer("text")
