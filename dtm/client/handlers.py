@@ -6,7 +6,6 @@ Knows no server and no connection: payload bytes go in, an outcome comes out.
 from __future__ import annotations
 
 import inspect
-import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from anyio import get_cancelled_exc_class
 from dtm.client.failures import Failure, excerpt, failure
 from dtm.client.verdicts import Reject, Retry, Snooze
 from dtm.core.errors import DtmError
-from dtm.protocol.values import BadValue, checked
+from dtm.protocol.values import BadValue, checked, require_no_nan
 
 Executor: TypeAlias = Literal["thread", "async", "process"]
 EXECUTORS: tuple[Executor, ...] = get_args(Executor)
@@ -175,7 +174,7 @@ def _success(handler: Handler, result: object, max_result_bytes: int) -> Success
         data = msgspec.json.encode(result)
         value = checked(data)
         if b"null" in data:
-            _require_no_nan(result)
+            require_no_nan(result)
     except BadValue as error:
         raise BadResult(f"{handler.kind} returned what cannot be sent: it {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -189,19 +188,6 @@ def _success(handler: Handler, result: object, max_result_bytes: int) -> Success
             " store the result elsewhere and return where it is"
         )
     return Success(value)
-
-
-def _require_no_nan(result: object) -> None:
-    """Refuse what msgspec would write as null in silence: NaN and the infinities.
-
-    Raises:
-        ValueError: there is one.
-    """
-    json.dumps(msgspec.to_builtins(result, enc_hook=_nothing), allow_nan=False)
-
-
-def _nothing(_: object) -> None:
-    """Stand for a `Raw`, which has been checked and is no Python number."""
 
 
 def _unsuccessful(error: BaseException) -> Failure | Returned:

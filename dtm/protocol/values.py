@@ -84,13 +84,21 @@ def encoded(value: object) -> bytes:
         data = msgspec.json.encode(value)
         checked(data)
         if b"null" in data:
-            # msgspec writes them as null in silence.
-            json.dumps(msgspec.to_builtins(value, enc_hook=_nothing), allow_nan=False)
+            require_no_nan(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, BadValue):
             raise
         raise BadValue(f"is no JSON ({error})") from error
     return data
+
+
+def require_no_nan(value: object) -> None:
+    """Refuse what msgspec would write as null in silence: NaN and the infinities.
+
+    Raises:
+        ValueError: there is one.
+    """
+    json.dumps(msgspec.to_builtins(value, enc_hook=_nothing), allow_nan=False)
 
 
 def _nothing(_: object) -> None:
