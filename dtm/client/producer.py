@@ -258,6 +258,8 @@ class Producer:
             await self._query(ids, notify=True, updates=updates)
         except RequestRefused as refusal:
             self._watches.fail(refusal, ids)
+        except Closed:
+            pass  # whoever wanted to know has left
 
     async def _repeat_what_was_put_off(self, outgoing: Outgoing) -> None:
         while True:
