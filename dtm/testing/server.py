@@ -119,11 +119,11 @@ async def _work(app: App, port: int, concurrency: int, leave: Event) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let the server log warnings only, unless the program has said what becomes of logs."""
+    """Let the server log errors only, unless the program has said what becomes of logs."""
     if structlog.is_configured():
         yield
         return
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from tests.waiting import LONG_S, in_the_end
 
 
 def test_a_server_and_a_worker_run(capfd: pytest.CaptureFixture[str]) -> None:
-    """On a database that is gone afterwards, with no thread and no word left behind."""
+    """On a database that is gone afterwards, with no thread left behind, and no word but of the task that died."""
     structlog.reset_defaults()
     before = app.server
     with server(app) as running:
@@ -31,7 +31,7 @@ def test_a_server_and_a_worker_run(capfd: pytest.CaptureFixture[str]) -> None:
     assert not running.db.parent.exists()
     assert app.server == before
     in_the_end(lambda: "dtm-sync" not in [thread.name for thread in threading.enumerate()])
-    assert "listening" not in "".join(capfd.readouterr())
+    assert [line.split()[4] for line in "".join(capfd.readouterr()).splitlines()] == ["task.dead"]
     assert not structlog.is_configured()
 
 
