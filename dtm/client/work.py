@@ -67,4 +67,5 @@ def _stopped(work: Work, outcome: Outcome) -> Outcome:
     if work.stop_reason == "cancelled":
         return Failure("Cancelled", "the task was cancelled while it ran", traceback, retry=False)
     limit = "" if work.timeout_s is None else f" of {work.timeout_s:g} s"
-    return Failure("TimeoutError", f"the task ran longer than its timeout{limit}", traceback, retry=True)
+    message = f"the task ran longer than its timeout{limit}"
+    return Failure("TimeoutError", message, traceback, retry=True, bases=("OSError",))

@@ -92,9 +92,13 @@ def event_of(attempt: Attempt, outcome: Outcome) -> Event:
             return retry.after_death(attempt.retry_count, attempt.max_retries)
 
 
+# As in Python, where a TimeoutError is an OSError.
+_TIMEOUT_IS = ("OSError",)
+
+
 def _may_retry(attempt: Attempt, outcome: Failed | TimedOut) -> bool:
     if isinstance(outcome, TimedOut):
-        return attempt.policy.tries_again([outcome.failure.type])
+        return attempt.policy.tries_again([outcome.failure.type, *_TIMEOUT_IS])
     if outcome.after is not None or not outcome.may_retry:
         # The worker knows better than any policy.
         return outcome.may_retry

@@ -69,7 +69,7 @@ TERMS = (
     Mutation(
         name="terms: a timeout that no policy judges",
         file="dtm/storage/outcomes.py",
-        line="        return attempt.policy.tries_again([outcome.failure.type])\n",
+        line="        return attempt.policy.tries_again([outcome.failure.type, *_TIMEOUT_IS])\n",
         weakened="        return True\n",
         tests=_OVERDUE,
     ),

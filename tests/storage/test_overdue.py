@@ -86,10 +86,17 @@ def test_the_third_timeout_is_the_end(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "state"), [({"no_retry_for": ["TimeoutError"]}, "dead"), ({"retry_for": ["TimeoutError"]}, "scheduled")]
+    ("policy", "state"),
+    [
+        ({"no_retry_for": ["TimeoutError"]}, "dead"),
+        ({"no_retry_for": ["OSError"]}, "dead"),
+        ({"retry_for": ["TimeoutError"]}, "scheduled"),
+        ({"retry_for": ["OSError"]}, "scheduled"),
+        ({"retry_for": ["ValueError"]}, "dead"),
+    ],
 )
 def test_a_timeout_is_judged_as_a_timeout_error(stage: Stage, policy: dict[str, list[str]], state: str) -> None:
-    """By that name the policy knows it."""
+    """By that name the policy knows it, or as the OSError that it is."""
     stage.start(NewTask("add", "1", timeout=SECOND, retry=json.dumps(policy)))
     stage.wait(1)
     stage.apply(Batch())
