@@ -53,7 +53,7 @@ def server(app: App, *, concurrency: int = 4) -> Iterator[TestServer]:
     `app` speaks to it meanwhile. With a `concurrency` of 0 there is no worker: what is submitted stays pending.
     """
     with (
-        _quiet(),
+        _logged(),
         # A thread of a worker may still look into a file of the database when the folder goes.
         tempfile.TemporaryDirectory(prefix="dtm-", ignore_cleanup_errors=True) as folder,
         start_blocking_portal("asyncio") as portal,
@@ -118,12 +118,23 @@ async def _work(app: App, port: int, concurrency: int, leave: Event) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Let the server log errors only, unless the program has said what becomes of logs."""
+def _logged() -> Iterator[None]:
+    """Give what the server and the worker log to `logging`, unless the program has said what becomes of it.
+
+    There pytest finds it and shows it with a test that has failed; structlog by itself would print it.
+    """
     if structlog.is_configured():
         yield
         return
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
     try:
         yield
     finally:
