@@ -61,7 +61,13 @@ class Coroutines:
     def _serve(self) -> None:
         loop = self._loop
         assert loop is not None
-        loop.run_forever()
+        while True:
+            try:
+                loop.run_forever()
+                break
+            except (SystemExit, KeyboardInterrupt):
+                # Out of a task that a handler has begun itself, whose awaiter hears of it too. The others go on.
+                continue
         # That a task goes with its loop because it would not end is nothing that anybody can mend here.
         loop.set_exception_handler(lambda *_: None)
         loop.close()

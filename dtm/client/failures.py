@@ -59,7 +59,7 @@ def _name(kind: type) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001  an exception's own __str__ is a handler's code too
+    except BaseException as broken:  # noqa: BLE001  an exception's own __str__ is a handler's code too
         return f"(its message cannot be read: str() raised {type(broken).__name__})"
 
 

@@ -317,3 +317,27 @@ def test_the_end_does_not_wait_for_whoever_will_not_end(make_slots: Callable[[in
     swallows.close()
 
     assert time.monotonic() - began_s < LONG_S
+
+
+def test_what_a_subtask_raises_ends_its_task_only(make_slots: Callable[[int], Slots]) -> None:
+    """asyncio lets SystemExit and KeyboardInterrupt out of its loop at once, past whoever awaits; others go on."""
+    slots = make_slots(3)
+
+    async def exit_below(_: Any) -> None:
+        async def leave() -> None:
+            raise SystemExit(3)
+
+        await asyncio.gather(leave())
+
+    async def nap(_: Any) -> str:
+        await asyncio.sleep(0.1)
+        return "rested"
+
+    works = [work(1, Handler("Nap", nap)), work(2, Handler("Exit", exit_below)), work(3, Handler("Nap", nap))]
+    for each in works:
+        slots.put(each)
+    harvested(slots, 3)
+    slots.put(after := work(4, Handler("Nap", nap)))
+    harvested(slots, 1)
+
+    assert [getattr(each.outcome, "type", None) for each in [*works, after]] == [None, "SystemExit", None, None]

@@ -358,17 +358,18 @@ def test_a_traceback_is_clipped_in_bytes(run: Run) -> None:
     assert failure.traceback.endswith("éend")
 
 
-def test_an_exception_without_a_readable_message_is_a_failure(run: Run) -> None:
+@pytest.mark.parametrize("fault", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_an_exception_without_a_readable_message_is_a_failure(run: Run, fault: type[BaseException]) -> None:
     """A broken __str__ is the handler's fault too, and does not end the client."""
 
     class Broken(Exception):
         def __str__(self) -> str:
-            raise RuntimeError
+            raise fault
 
     failure = failure_of(run(raising(Broken())))
 
     assert failure.type == "Broken"
-    assert "str() raised RuntimeError" in failure.message
+    assert f"str() raised {fault.__name__}" in failure.message
 
 
 # --- what passes ----------------------------------------------------------------------------------
