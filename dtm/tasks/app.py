@@ -15,8 +15,8 @@ import msgspec
 from dtm.client.handlers import Handlers
 from dtm.client.producer import Producer
 from dtm.core.addresses import parse_address
-from dtm.tasks.connection import Connection
-from dtm.tasks.errors import BadTask, NotOpen
+from dtm.tasks.connection import Connections
+from dtm.tasks.errors import BadTask
 from dtm.tasks.job import Job
 from dtm.tasks.options import TaskOptions, checked
 from dtm.tasks.server import Server
@@ -70,7 +70,7 @@ class App:
             tls_key=_path(tls_key),
         )
         self._tasks: dict[str, Task[Any, Any]] = {}
-        self._connection: Connection | None = None
+        self._connections = Connections()
         self._stand_in: Producer | None = None
         self.background: Background = Thread(lambda: self.server)
 
@@ -84,19 +84,21 @@ class App:
     async def open(self) -> None:
         """Connect, and stay connected until `aclose`; `async with app:` does both.
 
+        Many may do so at once, such as tasks that submit tasks: those of one event loop share a connection, which the
+        last of them closes.
+
         Raises:
             Unreachable: no server answers.
             NotAdmitted: it refuses this program, or this program the server.
             Misconfigured: an address or a file with credentials is no such thing.
         """
-        if self._connection is None and self._stand_in is None:
-            self._connection = await Connection.open(self.server)
+        if self._stand_in is None:
+            await self._connections.open(self.server)
 
     async def aclose(self) -> None:
-        """Close the connection; whoever still waits for an answer is told."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        """Close the connection, if nobody else has opened it; whoever still waits for an answer is told."""
+        if self._stand_in is None:
+            await self._connections.close()
 
     def close(self) -> None:
         """End the thread behind `task.sync`, if there is one; the end of the program does so too."""
@@ -109,11 +111,7 @@ class App:
         Raises:
             NotOpen: the app is not open, or was opened in another event loop.
         """
-        if self._stand_in is not None:
-            return self._stand_in
-        if self._connection is None:
-            raise NotOpen("the app is not open; submit inside `async with app:`, or without async by task.sync")
-        return self._connection.producer
+        return self._stand_in or self._connections.producer
 
     @contextmanager
     def standing_in(self, producer: Producer, background: Background) -> Iterator[None]:

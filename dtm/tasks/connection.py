@@ -1,6 +1,6 @@
-"""An app's connection to its server: a producer that lives in a task of its own.
+"""An app's connections to its server: a producer in each event loop, that lives in a task of its own.
 
-So an app may be opened by one coroutine, used by others, and closed by another still.
+So an app may be opened by many coroutines, used by others, and closed by others still.
 """
 
 from __future__ import annotations
@@ -19,14 +19,72 @@ from dtm.tasks.server import Server
 _log = logging.getLogger(__name__)
 
 
-class Connection:
-    """A producer, and the loop that it lives in."""
+class Connections:
+    """One connection in each event loop: of the first who opens it there, until the last has closed it."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[Producer] = self._loop.create_future()
+        self._by_loop: dict[asyncio.AbstractEventLoop, Connection] = {}
+
+    async def open(self, server: Server) -> None:
+        """Connect, or share the connection that there is.
+
+        Raises:
+            Unreachable, NotAdmitted, Misconfigured: as for `Connection.open`.
+        """
+        self._forget_ended_loops()
+        loop = asyncio.get_running_loop()
+        connection = self._by_loop.get(loop)
+        if connection is None:
+            connection = self._by_loop[loop] = Connection(server)
+        connection.holders += 1
+        try:
+            await connection.opened()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Share it no longer; the last closes it, and whoever still waits for an answer is told."""
+        loop = asyncio.get_running_loop()
+        connection = self._by_loop.get(loop)
+        if connection is None:
+            return
+        connection.holders -= 1
+        if not connection.holders:
+            del self._by_loop[loop]
+            await connection.close()
+
+    @property
+    def producer(self) -> Producer:
+        """The producer of the loop that runs here.
+
+        Raises:
+            NotOpen: there is none.
+        """
+        connection = self._by_loop.get(asyncio.get_running_loop())
+        if connection is not None and connection.is_open:
+            return connection.producer
+        if connection is None and self._by_loop:
+            raise NotOpen(
+                "the app was opened in another event loop; open it in the loop that uses it, or use task.sync"
+            )
+        raise NotOpen("the app is not open; submit inside `async with app:`, or without async by task.sync")
+
+    def _forget_ended_loops(self) -> None:
+        # Other threads may open theirs meanwhile.
+        for loop in list(self._by_loop):
+            if loop.is_closed():
+                self._by_loop.pop(loop, None)
+
+
+class Connection:
+    """A producer, and the task that it lives in; `holders` have opened it and not closed it."""
+
+    def __init__(self, server: Server) -> None:
+        self._ready: asyncio.Future[Producer] = asyncio.get_running_loop().create_future()
         self._closing = asyncio.Event()
-        self._life: asyncio.Task[None] | None = None
+        self.holders = 0
+        self._life = asyncio.create_task(self._live(server), name="dtm connection")
 
     @classmethod
     async def open(cls, server: Server) -> Connection:
@@ -37,33 +95,36 @@ class Connection:
             NotAdmitted: it refuses this program, or this program the server.
             Misconfigured: an address or a file with credentials is no such thing.
         """
-        connection = cls()
-        connection._life = asyncio.create_task(connection._live(server), name="dtm connection")
+        connection = cls(server)
         try:
-            await asyncio.shield(connection._ready)
+            await connection.opened()
         except BaseException:
             await connection.close()
             raise
         return connection
 
-    @property
-    def producer(self) -> Producer:
-        """The producer.
+    async def opened(self) -> None:
+        """Wait until it is connected.
 
         Raises:
-            NotOpen: it lives in another event loop.
+            Unreachable, NotAdmitted, Misconfigured: as for `open`.
         """
-        if asyncio.get_running_loop() is not self._loop:
-            raise NotOpen(
-                "the app was opened in another event loop; open it in the loop that uses it, or use task.sync"
-            )
+        await asyncio.shield(self._ready)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has been connected."""
+        return self._ready.done()
+
+    @property
+    def producer(self) -> Producer:
+        """The producer, for what runs in the loop in which the connection was opened."""
         return self._ready.result()
 
     async def close(self) -> None:
         """Close the connection; whoever still waits for an answer is told."""
         self._closing.set()
-        if self._life is not None:
-            await asyncio.wait([self._life])
+        await asyncio.wait([self._life])
 
     async def _live(self, server: Server) -> None:
         try:

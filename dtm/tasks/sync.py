@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import threading
+import weakref
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -46,6 +48,12 @@ class Thread:
 
     def __init__(self, server: Callable[[], Server]) -> None:
         self._server = server
+        self.begin_anew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
+
+    def begin_anew(self) -> None:
+        """Forget the thread and its connection, if any."""
         self._lock = threading.Lock()
         self._portal: BlockingPortal | None = None
         self._thread: threading.Thread | None = None
@@ -105,6 +113,13 @@ class Thread:
         self._thread, self._portal = thread, portal
         atexit.register(self.close)
         return portal
+
+
+def _begin_anew(thread: weakref.ref[Thread]) -> None:
+    """Let a forked process have a thread of its own: that of its parent is not in it, whatever its lock says."""
+    left = thread()
+    if left is not None:
+        left.begin_anew()
 
 
 class SyncJob(Generic[R_co]):

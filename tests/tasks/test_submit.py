@@ -282,12 +282,56 @@ async def test_an_app_belongs_to_the_loop_that_opened_it(idle: Live) -> None:
     await anyio.to_thread.run_sync(elsewhere)
 
 
-async def test_an_app_that_is_opened_twice_is_open_until_it_is_closed(idle: Live) -> None:
-    """The second time changes nothing."""
+async def test_an_app_that_was_opened_twice_is_open_until_it_is_closed_twice(idle: Live) -> None:
+    """The second time changes nothing, and the first close neither."""
     producer = app.producer
-    await app.open()
+    async with app:
+        assert app.producer is producer
 
     assert app.producer is producer
+    await app.aclose()
+    with pytest.raises(dtm.NotOpen):
+        await greet.submit("you")
+
+
+async def test_many_may_open_an_app_at_once_and_close_it_when_they_are_done(live: Live) -> None:
+    """As tasks do that submit tasks; whoever is done first takes nobody's connection away."""
+    await app.aclose()
+
+    async def greeted(number: int) -> str:
+        async with app:
+            job = await greet.submit(f"n{number}")
+            await anyio.sleep(0.02 * number)
+            return await job.result(LONG_S)
+
+    assert await asyncio.gather(*map(greeted, range(5))) == [f"hello, n{number}" for number in range(5)]
+    with pytest.raises(dtm.NotOpen, match="the app is not open"):
+        await greet.submit("you")
+
+
+async def test_an_app_that_could_not_be_opened_can_be_opened_later(tmp_path: Path) -> None:
+    """Whoever has failed holds nothing; all that tried at once are told."""
+    late = dtm.App("127.0.0.1:1")
+    failures = await asyncio.gather(late.open(), late.open(), return_exceptions=True)
+    assert [type(failure) for failure in failures] == [dtm.Unreachable, dtm.Unreachable]
+
+    async with serving(tmp_path) as live:
+        point(late, live.port)
+        async with late:
+            with pytest.raises(dtm.NotFound):
+                await late.job(1).status()
+
+
+async def test_each_event_loop_has_a_connection_of_its_own(live: Live) -> None:
+    """In another thread, and after a loop that has ended with its app left open."""
+
+    async def greeted(name: str) -> str:
+        await app.open()
+        return await (await greet.submit(name)).result(LONG_S)
+
+    for name in ("first", "second"):
+        assert await asyncio.to_thread(asyncio.run, greeted(name)) == f"hello, {name}"
+    assert await (await greet.submit("you")).result(LONG_S) == "hello, you"
 
 
 async def test_snoozing_costs_no_attempt(live: Live) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -112,3 +114,22 @@ print(greet.sync.submit("you").result(30))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello, you\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="wants os.fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_opens_a_connection_of_its_own(live: Live) -> None:
+    """The thread that had its parent's is not there; its parent goes on with it."""
+    job = greet.sync.submit("you")
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(LONG_S))
+        try:
+            results = job.result(), greet.sync.submit("me").result()
+            app.close()
+            os._exit(0 if results == ("hello, you", "hello, me") else 1)
+        finally:
+            os._exit(2)
+
+    assert os.waitpid(child, 0)[1] == 0
+    assert greet.sync.submit("all").result(LONG_S) == "hello, all"
