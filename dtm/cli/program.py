@@ -12,7 +12,7 @@ import platform
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn, TypeVar
 
@@ -122,10 +122,17 @@ def _show(refusal: click.ClickException) -> None:
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """Take the one error out of its group; a task group wraps even a single one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    """Take the one error out of its group; a task group wraps even a single one, and all who waited tell the same."""
+    first, *others = _leaves(error)
+    return first if all((type(other), str(other)) == (type(first), str(first)) for other in others) else error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 def _forget_stdout() -> None:
