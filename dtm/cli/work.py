@@ -179,6 +179,8 @@ async def _work_in_processes(options: Options) -> int:
 
 async def _work_reloading(options: Options) -> int:
     """Run the workers in processes, and begin anew with each change; a module that is broken is waited for."""
+    # Python tells a change by the second and the size, and would run what it had compiled before.
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     with stop_events() as (stop, now):
         while True:
             outdated, before = Event(), snapshot(options.app_dir)
