@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 
@@ -15,8 +16,12 @@ from tests.tasks.tasks_app import app, fail, greet, wait
 from tests.waiting import LONG_S, in_the_end
 
 
-def test_a_server_and_a_worker_run(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_and_a_worker_run(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a database that is gone afterwards, with no thread left behind, and no word but in the log."""
+    # What other tests have made of it writes to streams that are closed by now.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])
     caplog.set_level("INFO")
     structlog.reset_defaults()
     before = app.server
