@@ -14,6 +14,7 @@ from types import ModuleType
 
 from dtm.client.handlers import Handler, Handlers
 from dtm.core.errors import DtmError
+from dtm.core.escapes import escaped
 from dtm.tasks.app import App
 
 
@@ -76,12 +77,13 @@ def _imported(name: str, module_name: str, app_dir: Path) -> ModuleType:
 
 
 def _unimportable(name: str, error: BaseException) -> BadApp:
-    last = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    words = f"{type(error).__name__}: {error}".removesuffix(": ")
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}"
     if isinstance(error, SyntaxError) and error.filename:
+        words = f"{type(error).__name__}: {error.msg}"
         where = f"{error.filename}:{error.lineno}"
-    return BadApp(f"--app {name}: its module cannot be imported: {last} ({where})")
+    return BadApp(f"--app {name}: its module cannot be imported: {escaped(' '.join(words.split()))} ({where})")
 
 
 def _named(module: ModuleType, name: str, path: str) -> App:

@@ -172,13 +172,18 @@ class App:
 
     def _add(self, task: Task[Any, Any]) -> Task[Any, Any]:
         other = self._tasks.get(task.kind)
-        if other is not None and _place(other) != _place(task):
+        if other is not None and not _is_redefined(other, task):
             raise BadTask(
                 f"wanted one function for each kind, found two for {task.kind!r}: {_place(other)} and {_place(task)};"
                 ' give one of them another kind="…"'
             )
         self._tasks[task.kind] = task
         return task
+
+
+def _is_redefined(other: Task[Any, Any], task: Task[Any, Any]) -> bool:
+    """Whether both are one function of a module, as before and after a reload; of others one place can hold many."""
+    return "<" not in _place(task) and _place(other) == _place(task)
 
 
 def _place(task: Task[Any, Any]) -> str:

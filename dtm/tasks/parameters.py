@@ -176,7 +176,11 @@ def _struct(kind: str, parameters: list[Parameter], hints: Mapping[str, Any]) ->
         else (parameter.name, Union[hints.get(parameter.name, Any), UnsetType], UNSET)  # noqa: UP007
         for parameter in parameters
     ]
-    return msgspec.defstruct(kind, fields, kw_only=True, forbid_unknown_fields=True)
+    try:
+        return msgspec.defstruct(kind, fields, kw_only=True, forbid_unknown_fields=True)
+    except (RuntimeError, TypeError, ValueError) as error:
+        # A name such as __x is another one in a class.
+        raise BadTask(f"{kind}: its parameters cannot travel as JSON: {error}; give them other names") from error
 
 
 def _require_json(kind: str, what: str, hint: Any) -> None:

@@ -63,7 +63,7 @@ class Submissions(Generic[P, R_co]):
         """The same for programs without async."""
         return SyncSubmissions(Submissions(self.app, self.parameters, self.settings, self.app.background))
 
-    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
+    async def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
         """Submit the task with these arguments, and give its job once it is on the server's disk.
 
         Sent again after a break it is still one task. With a `key` that was used before, or a `unique` that is active,
@@ -93,7 +93,7 @@ class Submissions(Generic[P, R_co]):
         ids = await submit_all(self._line.producer, self, items)
         return Jobs(ids, self.job)
 
-    def args(self, *args: P.args, **kwargs: P.kwargs) -> Arguments:
+    def args(self, /, *args: P.args, **kwargs: P.kwargs) -> Arguments:
         """Write an item of `submit_many`, in the form of a call."""
         return Arguments(args, kwargs)
 
@@ -125,7 +125,11 @@ class SyncSubmissions(Generic[P, R_co]):
         self._submissions = submissions
         self._background = submissions.app.background
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> SyncJob[R_co]:
+    def options(self, **options: Unpack[SubmitOptions]) -> SyncSubmissions[P, R_co]:
+        """Give the same task with other options; see `Submissions.options`."""
+        return self._submissions.options(**options).sync
+
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> SyncJob[R_co]:
         """Submit the task with these arguments, and give its job; see `Submissions.submit`."""
         return SyncJob(self._background.call(partial(self._submissions.submit, *args, **kwargs)), self._background)
 

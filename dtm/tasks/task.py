@@ -70,7 +70,7 @@ class Task(Submissions[P, R_co]):
 class FunctionTask(Task[P, R_co]):
     """A task of a plain function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function here and now, without any server."""
         result: R_co = self.function(*args, **kwargs)
         return result
@@ -79,7 +79,7 @@ class FunctionTask(Task[P, R_co]):
 class CoroutineTask(Task[P, R_co]):
     """A task of a coroutine function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
         """Give the coroutine, which runs here, without any server."""
         coroutine: Coroutine[Any, Any, R_co] = self.function(*args, **kwargs)
         return coroutine
@@ -97,3 +97,8 @@ def _require_function(function: Any) -> None:
         raise BadTask(f"wanted a function, found {function!r}; write @app.task above a def")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise BadTask(f"{function.__name__}: wanted a function that returns its result, found one that yields")
+    home = function.__qualname__.rpartition(".")[0]
+    if home and not home.endswith("<locals>") and next(iter(inspect.signature(function).parameters), None) == "self":
+        raise BadTask(
+            f"{function.__name__}: wanted a function, found a method of {home}; write it outside of the class"
+        )

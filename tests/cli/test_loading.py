@@ -73,6 +73,7 @@ def test_an_app_that_is_named_twice_counts_once(tmp_path: Path) -> None:
         ("import nothing_like_it", "tasks_e", "No module named 'nothing_like_it' ("),
         ("def f(:", "tasks_e", "its module cannot be imported: SyntaxError: invalid syntax ("),
         ("1 / 0", "tasks_e", "its module cannot be imported: ZeroDivisionError: division by zero ("),
+        ("raise OSError('no\\nluck')", "tasks_e", "its module cannot be imported: OSError: no luck ("),
         ("raise SystemExit(3)", "tasks_e", "its module cannot be imported: SystemExit: 3 ("),
         (f"{GOOD}@app.task\ndef f(*a): ...", "tasks_e", "BadTask: f: wanted parameters that each have a name"),
         (f"{GOOD}@app.task(kind='HashText')\ndef f(): ...", "tasks_e", "'HashText' here and in dtm itself"),

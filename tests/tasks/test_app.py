@@ -55,6 +55,25 @@ def test_two_functions_of_one_kind_are_refused() -> None:
         app.task(kind="double")(triple)
 
 
+def test_functions_that_share_a_place_are_not_taken_for_one() -> None:
+    """Lambdas of one module, and what a function makes each time it is called."""
+    app = dtm.App()
+
+    def make(factor: int) -> dtm.Task[[int], int]:
+        @app.task
+        def multiply(number: int) -> int:
+            return factor * number
+
+        return multiply
+
+    make(2)
+    with pytest.raises(dtm.BadTask, match="found two for 'multiply'"):
+        make(3)
+    app.task(lambda number: number)
+    with pytest.raises(dtm.BadTask, match="found two for '<lambda>'"):
+        app.task(lambda number: 2 * number)
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

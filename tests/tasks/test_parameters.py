@@ -35,6 +35,9 @@ class Box:
     width: int
     inner: list[Box] = field(default_factory=list)
 
+    def unpack(self, inner: int) -> None:
+        """Be a method."""
+
 
 class Point(msgspec.Struct, frozen=True):
     """A Struct."""
@@ -181,6 +184,10 @@ def test_the_same_arguments_have_the_same_digest() -> None:
     assert digest(("a", 801), {}) != same[0]
 
 
+def taken_name(*, __x: int) -> None:
+    """Take what Python would call by another name in a class."""
+
+
 def var_args(*args: int) -> None:
     """Take any number."""
 
@@ -206,6 +213,8 @@ def yields() -> Any:
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [
+        (Box.unpack, "unpack: wanted a function, found a method of Box; write it outside of the class"),
+        (taken_name, "taken_name: its parameters cannot travel as JSON: "),
         (var_args, "wanted parameters that each have a name, found *args"),
         (unknown, "its annotations cannot be read: name 'Nowhere' is not defined"),
         (nested, "its parameter 'x' cannot travel as JSON: Path is no type of it"),
@@ -222,3 +231,18 @@ def test_a_function_that_cannot_be_a_task_is_refused_at_once(function: Callable[
         task(function)
 
     assert complaint in str(caught.value)
+
+
+def test_a_parameter_may_have_any_name() -> None:
+    """Also one that the API's own methods might have."""
+
+    def link(self: int, kind: str, app: str, args: int = 0) -> str:
+        return f"{self}{kind}{app}{args}"
+
+    payload = b'{"self":1,"kind":"k","app":"a"}'
+    linked = App().task(link)
+
+    assert linked(self=1, kind="k", app="a") == "1ka0"
+    assert linked.args(self=1, kind="k", app="a").kwargs == {"self": 1, "kind": "k", "app": "a"}
+    assert bytes(linked.parameters.payload((), {"self": 1, "kind": "k", "app": "a"})) == payload
+    assert run_sync(linked.handler, payload, max_result_bytes=100) == Success(msgspec.Raw(b'"1ka0"'))

@@ -38,6 +38,9 @@ def test_a_program_without_async_submits_and_waits(live: Live) -> None:
     """With options and without."""
     assert greet.sync.submit("you").result(LONG_S) == "hello, you"
     assert greet.options(priority=3).sync.submit("me").result() == "hello, me"
+    assert greet.sync.options(key="one").submit("all").result() == "hello, all"
+    assert greet.sync.options(key="one").submit("all").id == greet.options(key="one").sync.submit("all").id
+    assert greet.sync.submit(name="you").result() == "hello, you"
     job = fail.sync.submit("sour")
     with pytest.raises(dtm.TaskFailed, match="sour"):
         job.result(LONG_S)
