@@ -18,7 +18,8 @@ ROUND_S = 60.0
 ROUNDS_PER_STAY = 10
 SHORTEST_ROUND_S = 0.1
 
-# At most one piece in so long a time: at 200 tasks a piece more than a server takes in, and a part of its time.
+# At most one piece in so long a time: most of the writer's time is left to whoever waits. A server that for days takes
+# in more than some thousands of tasks a second grows all the same.
 PIECE_S = 0.02
 # A look that found nothing is followed by this many times its own length: looking never takes up a core.
 REST = 4

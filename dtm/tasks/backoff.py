@@ -6,7 +6,7 @@ back together.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -47,42 +47,41 @@ class Constant(Struct, frozen=True):
         return _policy("constant", self.delay, self.delay, self.jitter)
 
 
-class Linear(Struct, frozen=True):
+class _Growing(Struct, frozen=True):
+    """A wait that grows with each try."""
+
+    delay: Duration = "1s"
+    max_delay: Duration = "5m"
+    jitter: float = 0.5
+
+    _grows: ClassVar[Literal["linear", "exponential"]]
+
+    def __post_init__(self) -> None:
+        self.policy()
+
+    def policy(self) -> RetryPolicy:
+        """Give it as the wire has it."""
+        return _policy(self._grows, self.delay, self.max_delay, self.jitter)
+
+
+class Linear(_Growing, frozen=True):
     """Wait `delay`, then twice, three times … `delay`, and never longer than `max_delay`.
 
     Raises:
         ValueError: a duration is none, `max_delay` is below `delay`, or the jitter is not from 0 to 1.
     """
 
-    delay: Duration = "1s"
-    max_delay: Duration = "5m"
-    jitter: float = 0.5
-
-    def __post_init__(self) -> None:
-        self.policy()
-
-    def policy(self) -> RetryPolicy:
-        """Give it as the wire has it."""
-        return _policy("linear", self.delay, self.max_delay, self.jitter)
+    _grows = "linear"
 
 
-class Exponential(Struct, frozen=True):
+class Exponential(_Growing, frozen=True):
     """Wait `delay`, then twice, four times … `delay`, and never longer than `max_delay`.
 
     Raises:
         ValueError: a duration is none, `max_delay` is below `delay`, or the jitter is not from 0 to 1.
     """
 
-    delay: Duration = "1s"
-    max_delay: Duration = "5m"
-    jitter: float = 0.5
-
-    def __post_init__(self) -> None:
-        self.policy()
-
-    def policy(self) -> RetryPolicy:
-        """Give it as the wire has it."""
-        return _policy("exponential", self.delay, self.max_delay, self.jitter)
+    _grows = "exponential"
 
 
 Backoff: TypeAlias = Constant | Linear | Exponential
