@@ -5,6 +5,7 @@ python -m bench.hasher ADDRESS KIND,KIND,…
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ from dtm.client.prefetch import AutoPrefetch
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
 from dtm.security.credentials import NO_CREDENTIALS
-from dtm.tasks.builtin import hash_text
 
 
 @click.command()
@@ -41,7 +41,7 @@ async def _work(address: Address, kinds: Sequence[str]) -> None:
         concurrency=os.cpu_count() or 1,
         shutdown_timeout_s=30.0,
     )
-    handlers = registry(*(Handler(kind, hash_text, payload_type=str) for kind in kinds))
+    handlers = registry(*(Handler(kind, _hash, payload_type=str) for kind in kinds))
     with stop_events() as (stop, now):
         worker = Worker(
             settings,
@@ -52,6 +52,10 @@ async def _work(address: Address, kinds: Sequence[str]) -> None:
             chance=random.Random(),
         )
         await worker.run(stop, now)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 if __name__ == "__main__":

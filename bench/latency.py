@@ -19,8 +19,8 @@ from bench.texts import KIND, SHORT
 from bench.wire import Wire
 from bench.workers import running_workers
 from dtm.cli.loop import run
+from dtm.cli.options import ADDRESS, Address
 from dtm.client.producer import Producer
-from dtm.core.addresses import Address, parse_address
 from dtm.protocol.messages import Register, RegisterResponse, Result, ResultResponse, Submit, SubmitResponse, Task
 
 MOST_TASKS = 500
@@ -37,7 +37,7 @@ def measure(folder: Path, tasks: int) -> Iterator[Latency]:
 
 def _to_result(name: str, folder: Path, tasks: int) -> Latency:
     with running_server(folder) as server, running_workers(server.address, folder, count=1):
-        took_s = run(lambda: _await_results(parse_address(server.address), tasks))
+        took_s = run(lambda: _await_results(ADDRESS.convert(server.address, None, None), tasks))
     with ledger.reading(server.db) as connection:
         ledger.require_completed(connection, tasks, SHORT)
         commits = ledger.commits(connection)

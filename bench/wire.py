@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from bench.process import Failed
-from dtm.core.addresses import parse_address
+from dtm.cli.options import ADDRESS
 from dtm.protocol.codec import decode_from_server, encode
 from dtm.protocol.framing import LineBuffer
 from dtm.protocol.messages import ClientMessage, Message, ServerMessage
@@ -23,7 +23,7 @@ class Wire:
     """A connection to a server, one message at a time."""
 
     def __init__(self, address: str) -> None:
-        at = parse_address(address)
+        at = ADDRESS.convert(address, None, None)
         self._socket = socket.create_connection((at.host, at.port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._lines = LineBuffer()
