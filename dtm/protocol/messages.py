@@ -99,7 +99,7 @@ class RetryPolicy(Struct, frozen=True, omit_defaults=True):
     no_retry_for: TypeNames = []
 
 
-class SubmittedTask(Struct, frozen=True):
+class SubmittedTask(Struct, frozen=True, omit_defaults=True):
     """One task inside `Submit`. Times are seconds; `delay` and `run_at` exclude each other, and so do the expiries."""
 
     kind: Kind

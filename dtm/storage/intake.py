@@ -15,12 +15,12 @@ from dtm.storage import terms
 from dtm.storage.batch import NewTask, Submission
 from dtm.storage.receipt import Cause, Refused, Submitted
 from dtm.storage.schema import tasks
-from dtm.storage.sql import among, given, given_one, values
+from dtm.storage.sql import among, given, given_one, is_long, values
 from dtm.storage.terms import Terms
 from dtm.storage.transaction import Transaction
 
 
-class Fresh(Struct, gc=False):
+class Fresh(Struct, array_like=True, gc=False):
     """A task that was taken and is not in the table yet; its fields are its row's."""
 
     id: int
@@ -36,6 +36,8 @@ class Fresh(Struct, gc=False):
 
 
 _COLUMNS = Fresh.__struct_fields__
+# Without the assignment: of many that wait, each column counts.
+_WAITING_COLUMNS = _COLUMNS[:-1]
 
 
 class Taken(Struct, frozen=True):
@@ -47,12 +49,13 @@ class Taken(Struct, frozen=True):
 
 def _insert(rows: Subquery) -> Insert:
     return insert(tasks).from_select(
-        [*_COLUMNS, "retry_count", "created_at"],
+        [*rows.c.keys(), "retry_count", "created_at"],
         select(*rows.c, literal_column("0"), bindparam("now")),
     )
 
 
 _INSERT = _insert(given(*_COLUMNS))
+_INSERT_WAITING = _insert(given(*_WAITING_COLUMNS))
 _INSERT_ONE = _insert(given_one(*_COLUMNS))
 _BY_KEY = select(tasks.c.key, tasks.c.id, tasks.c.kind, tasks.c.payload).where(among(tasks.c.key, "keys"))
 
@@ -117,7 +120,13 @@ def take(tx: Transaction, submissions: Sequence[Submission]) -> Taken:
 def enter(tx: Transaction, taken: Taken) -> None:
     """Insert what was taken."""
     fresh = taken.fresh
-    tx.change_with_text(_INSERT, _INSERT_ONE, [astuple(task) for task in fresh], column=_COLUMNS.index("payload"))
+    some_assigned = any(task.state is State.ASSIGNED for task in fresh)
+    long = [astuple(task) for task in fresh if is_long(task.payload)]
+    tx.change(
+        _INSERT if some_assigned else _INSERT_WAITING,
+        [task for task in fresh if not is_long(task.payload)] if long else fresh,
+    )
+    tx.change_each(_INSERT_ONE, long)
     terms.write(tx, taken.terms)
     for (kind, state), times in Counter([(task.kind, task.state) for task in fresh]).items():
         tx.books.move(kind, None, state, times)

@@ -11,15 +11,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, Subquery, Table, bindparam, func, literal_column, select
+import sqlalchemy
+from sqlalchemy import ColumnElement, Select, Subquery, Table, bindparam, func, literal_column, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 Value = int | str | None
+Row = tuple[Value, ...] | msgspec.Struct
+"""What `rows()` packs: a tuple, or a structure that is written as an array."""
 
 LONG = 1_000
 """Characters beyond which a text is worth a parameter of its own."""
 
-AnyRow = Row[*tuple[Any, ...]]
+AnyRow = sqlalchemy.Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
 _HOLDS_NUL = "a text holds the character NUL"
@@ -63,7 +66,7 @@ def given_one(*names: str) -> Subquery:
     return select(*(bindparam(f"given_{n}").label(name) for n, name in enumerate(names))).subquery("given")
 
 
-def rows(items: Sequence[tuple[Value, ...]]) -> str:
+def rows(items: Sequence[Row]) -> str:
     """Pack rows for the parameter of `given`.
 
     Raises:

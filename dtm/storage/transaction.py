@@ -20,7 +20,7 @@ from dtm.storage.errors import StoreFailed
 from dtm.storage.prepared import Prepared
 from dtm.storage.receipt import Receipt
 from dtm.storage.schema import audit
-from dtm.storage.sql import Value, is_long, row, rows, values
+from dtm.storage.sql import Row, Value, is_long, row, rows, values
 
 _INSERT_AUDIT = insert(audit)
 
@@ -63,7 +63,7 @@ class Transaction:
         self._prepared = prepared
         self._audit_rows: list[dict[str, Any]] = []
 
-    def change(self, statement: UpdateBase, items: Sequence[tuple[Value, ...]]) -> None:
+    def change(self, statement: UpdateBase, items: Sequence[Row]) -> None:
         """Run `statement` on the `given` rows, each of which must change exactly one row of the table.
 
         Raises:
@@ -84,9 +84,17 @@ class Transaction:
         """
         long = [item for item in items if is_long(item[column])]
         self.change(together, [item for item in items if not is_long(item[column])] if long else items)
-        if long:
-            changed = self._prepared.run_each(alone, [{**row(item), "now": self.now} for item in long])
-            self.require(len(long), changed, alone)
+        self.change_each(alone, long)
+
+    def change_each(self, statement: UpdateBase, items: Sequence[tuple[Value, ...]]) -> None:
+        """Run `statement` for one after the other of the rows, as `given_one`; else as `change` does.
+
+        Raises:
+            StoreFailed: as `change`.
+        """
+        if items:
+            changed = self._prepared.run_each(statement, [{**row(item), "now": self.now} for item in items])
+            self.require(len(items), changed, statement)
 
     @staticmethod
     def require(wanted: int, changed: int, statement: UpdateBase) -> None:

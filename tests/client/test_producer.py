@@ -498,7 +498,7 @@ async def test_behind_a_bad_line_nothing_is_lost_and_nothing_comes_twice(tmp_pat
                     await peer.say(success(message, message["payload"]))
 
         group.start_soon(work)
-        line = BadLine(live.port, chance, most_bytes=15_000)
+        line = BadLine(live.port, chance, most_bytes=6_000)
         async with line.running(), producing(line.port) as producer:
             ids: dict[int, list[int]] = {}
 
