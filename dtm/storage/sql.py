@@ -53,7 +53,9 @@ def values(items: Iterable[int] | Iterable[str]) -> str:
 
 def given(*names: str) -> Subquery:
     """Stand for the rows that `rows()` packs into the parameter `rows`, their columns called `names`."""
-    item = func.json_each(bindparam("rows")).table_valued("value").c.value
+    each = func.json_each(bindparam("rows")).table_valued("value")
+    # The offset keeps SQLite from writing out the whole row anew for each of its columns.
+    item = select(each.c.value.label("item")).limit(literal_column("-1")).offset(literal_column("0")).subquery().c.item
     columns = (func.json_extract(item, literal_column(f"'$[{n}]'")).label(name) for n, name in enumerate(names))
     return select(*columns).subquery("given")
 
@@ -84,14 +86,23 @@ def is_long(value: Value) -> bool:
     return isinstance(value, str) and len(value) > LONG
 
 
+def require_no_nul(items: Iterable[Value]) -> None:
+    """See that each text of `items` is one that `rows` would take.
+
+    Raises:
+        ValueError: one is not.
+    """
+    if any(isinstance(value, str) and "\0" in value for value in items):
+        raise ValueError(_HOLDS_NUL)
+
+
 def row(item: Sequence[Value]) -> dict[str, Value]:
     """Pack a row for the parameters of `given_one`.
 
     Raises:
         ValueError: a text that `rows` would not take.
     """
-    if any(isinstance(value, str) and "\0" in value for value in item):
-        raise ValueError(_HOLDS_NUL)
+    require_no_nul(item)
     return {f"given_{n}": value for n, value in enumerate(item)}
 
 
