@@ -40,7 +40,9 @@ class LeastLoaded:
 
     def choose(self, kinds: Sequence[str], seats: Sequence[Seat]) -> list[int | None]:
         given = {seat.client_id: 0 for seat in seats}
-        heaps = {kind: [(_load(seat, 0), seat.client_id, seat) for seat in able] for kind, able in _able(kinds, seats)}
+        heaps = {
+            kind: [(_load(seat, 0), seat.client_id, 0, seat) for seat in able] for kind, able in _able(kinds, seats)
+        }
         for heap in heaps.values():
             heapq.heapify(heap)
         return [_lightest(heaps[kind], given) for kind in kinds]
@@ -95,18 +97,18 @@ def _load(seat: Seat, given: int) -> float:
     return (seat.held + given) / (seat.held + seat.free) if seat.free else 1.0
 
 
-def _lightest(heap: list[tuple[float, int, Seat]], given: dict[int, int]) -> int | None:
+def _lightest(heap: list[tuple[float, int, int, Seat]], given: dict[int, int]) -> int | None:
     while heap:
-        load, client, seat = heap[0]
-        now = _load(seat, given[client])
-        if given[client] >= seat.free:
+        _, client, known, seat = heap[0]
+        now = given[client]
+        if now >= seat.free:
             heapq.heappop(heap)
-        elif now > load:
+        elif now > known:
             # A client stands in one heap for each kind; what another heap gave it shows only here.
-            heapq.heapreplace(heap, (now, client, seat))
+            heapq.heapreplace(heap, (_load(seat, now), client, now, seat))
         else:
-            given[client] += 1
-            heapq.heapreplace(heap, (_load(seat, given[client]), client, seat))
+            given[client] = now + 1
+            heapq.heapreplace(heap, (_load(seat, now + 1), client, now + 1, seat))
             return client
     return None
 
