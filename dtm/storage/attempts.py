@@ -52,6 +52,11 @@ _RETRY_NOW = _fenced_update(_GIVEN, state=State.PENDING, **_AGAIN)
 _CANCEL = _fenced_update(_GIVEN, state=State.CANCELLED, finished_at=_NOW)
 _GIVE_UP = _fenced_update(_GIVEN, state=State.DEAD, finished_at=_NOW, **_ONE_MORE)
 
+_FINISH_WELL = (
+    update(assignments)
+    .where(among(assignments.c.id, "ids"), assignments.c.finished_at.is_(None))
+    .values(finished_at=_NOW, outcome="completed")
+)
 _FINISHED = given("id", "outcome", "error")
 _FINISH = (
     update(assignments)
@@ -72,7 +77,7 @@ def end(tx: Transaction, ended: Sequence[tuple[Attempt, Outcome]]) -> list[Endin
     by_event: dict[Event, list[Ending]] = {}
     for ending in endings:
         by_event.setdefault(ending.event, []).append(ending)
-    tx.change(_FINISH, [_finish_row(ending) for ending in endings])
+    _finish(tx, endings)
     for event, its_endings in by_event.items():
         _STEPS[event](tx, its_endings)
         if event in _BACK:
@@ -80,6 +85,11 @@ def end(tx: Transaction, ended: Sequence[tuple[Attempt, Outcome]]) -> list[Endin
         for kind, times in Counter([ending.attempt.kind for ending in its_endings]).items():
             tx.books.move(kind, State.ASSIGNED, next_state(State.ASSIGNED, event), times)
     return endings
+
+
+def _finish(tx: Transaction, endings: Sequence[Ending]) -> None:
+    tx.change_those(_FINISH_WELL, [ending.attempt.assignment_id for ending in endings if ending.event is Event.SUCCEED])
+    tx.change(_FINISH, [_finish_row(ending) for ending in endings if ending.event is not Event.SUCCEED])
 
 
 # Where the task waits again.
@@ -93,7 +103,6 @@ def _note_expiries(tx: Transaction, endings: Sequence[Ending]) -> None:
 
 
 _ENDED_AS: dict[type[Outcome], str] = {
-    Success: "completed",
     Failed: "failed",
     Released: "released",
     Died: "died",

@@ -59,7 +59,7 @@ class Failure(Struct, frozen=True):
         return whole[:MAX_SUMMARY].replace("\0", "\\0")
 
 
-class Success(Struct, frozen=True):
+class Success(Struct, frozen=True, gc=False):
     """An attempt that went well; `value` is JSON text."""
 
     value: str
@@ -83,7 +83,7 @@ class Released(Struct, frozen=True):
     delay: int | None = None
 
 
-class Report(Struct, frozen=True):
+class Report(Struct, frozen=True, gc=False):
     """A client's word on one of its assignments."""
 
     client_id: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 import msgspec
 from msgspec import Struct
@@ -36,8 +37,9 @@ class Fresh(Struct, array_like=True, gc=False):
 
 
 _COLUMNS = Fresh.__struct_fields__
-# Without the assignment: of many that wait, each column counts.
-_WAITING_COLUMNS = _COLUMNS[:-1]
+_ITS_OWN = ("id", "payload", "key")
+_COMMON = tuple(name for name in _COLUMNS if name not in _ITS_OWN)
+_common = attrgetter(*_COMMON)
 
 
 class Taken(Struct, frozen=True):
@@ -55,7 +57,8 @@ def _insert(rows: Subquery) -> Insert:
 
 
 _INSERT = _insert(given(*_COLUMNS))
-_INSERT_WAITING = _insert(given(*_WAITING_COLUMNS))
+# Most tasks that come together differ in nothing else, and each column of a given row costs time.
+_INSERT_ALIKE = _insert(select(given(*_ITS_OWN), *(bindparam(name).label(name) for name in _COMMON)).subquery("given"))
 _INSERT_ONE = _insert(given_one(*_COLUMNS))
 _BY_KEY = select(tasks.c.key, tasks.c.id, tasks.c.kind, tasks.c.payload).where(among(tasks.c.key, "keys"))
 
@@ -120,15 +123,17 @@ def take(tx: Transaction, submissions: Sequence[Submission]) -> Taken:
 def enter(tx: Transaction, taken: Taken) -> None:
     """Insert what was taken."""
     fresh = taken.fresh
-    some_assigned = any(task.state is State.ASSIGNED for task in fresh)
     long = [astuple(task) for task in fresh if is_long(task.payload)]
-    tx.change(
-        _INSERT if some_assigned else _INSERT_WAITING,
-        [task for task in fresh if not is_long(task.payload)] if long else fresh,
-    )
+    short = [task for task in fresh if not is_long(task.payload)] if long else fresh
+    alike = Counter(map(_common, fresh))
+    if len(alike) == 1 and short:
+        common = dict(zip(_COMMON, next(iter(alike)), strict=True))
+        tx.change(_INSERT_ALIKE, [(task.id, task.payload, task.key) for task in short], common)
+    else:
+        tx.change(_INSERT, short)
     tx.change_each(_INSERT_ONE, long)
     terms.write(tx, taken.terms)
-    for (kind, state), times in Counter([(task.kind, task.state) for task in fresh]).items():
+    for (kind, _, state, *_), times in alike.items():
         tx.books.move(kind, None, state, times)
     due = [task.run_at for task in fresh if task.state is State.SCHEDULED and task.run_at is not None]
     if due:

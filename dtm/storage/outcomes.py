@@ -63,7 +63,7 @@ Lost = Failed | Died | TimedOut
 Outcome = Success | Released | Lost
 
 
-class Ending(Struct, frozen=True):
+class Ending(Struct, frozen=True, gc=False):
     """An attempt, how it ended, and what that does to its task."""
 
     attempt: Attempt

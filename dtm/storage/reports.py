@@ -6,7 +6,7 @@ answer was lost, is answered as before and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 
@@ -51,21 +51,31 @@ def settle(tx: Transaction, reports: Sequence[Report]) -> None:
     counted: dict[int, Report] = {}
     for report in reports:
         attempt = live.get(report.assignment_id)
-        if attempt is not None and report.assignment_id not in counted and _is_its_own(report, attempt):
-            counted[report.assignment_id] = report
+        if attempt is not None and _is_its_own(report, attempt):
+            counted.setdefault(report.assignment_id, report)
     endings = end(tx, [(live[id], report.outcome) for id, report in counted.items()])
-    states = {ending.attempt.assignment_id: ending.state for ending in endings}
-    others = [report for report in reports if counted.get(report.assignment_id) is not report]
-    later = _Afterwards(tx, others) if others else None
+    verdicts = [Verdict(accepted=True, state=ending.state) for ending in endings]
+    if len(verdicts) < len(reports):
+        verdicts = _verdicts(tx, reports, counted, dict(zip(counted, verdicts, strict=True)))
+    tx.receipt.reports += verdicts
+
+
+def _verdicts(
+    tx: Transaction, reports: Sequence[Report], counted: Mapping[int, Report], accepted: Mapping[int, Verdict]
+) -> list[Verdict]:
+    """Give the answers in order, where some reports have changed nothing."""
+    later = _Afterwards(tx, [report for report in reports if counted.get(report.assignment_id) is not report])
+    verdicts = []
     yet_to_count = set(counted)
     for report in reports:
-        if later is None or counted.get(report.assignment_id) is report:
+        if counted.get(report.assignment_id) is report:
             yet_to_count.discard(report.assignment_id)
-            tx.receipt.reports.append(Verdict(accepted=True, state=states[report.assignment_id]))
+            verdicts.append(accepted[report.assignment_id])
         else:
             # What comes before the report that counts cannot repeat it.
             may_repeat = report.assignment_id not in yet_to_count
-            tx.receipt.reports.append(later.verdict(report, may_repeat=may_repeat))
+            verdicts.append(later.verdict(report, may_repeat=may_repeat))
+    return verdicts
 
 
 def _live(tx: Transaction, reports: Sequence[Report]) -> dict[int, Attempt]:

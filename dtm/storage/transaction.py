@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
@@ -20,9 +21,10 @@ from dtm.storage.errors import StoreFailed
 from dtm.storage.prepared import Prepared
 from dtm.storage.receipt import Receipt
 from dtm.storage.schema import audit
-from dtm.storage.sql import Row, Value, is_long, row, rows, values
+from dtm.storage.sql import Row, Value, is_long, require_no_nul, row, rows, values
 
 _INSERT_AUDIT = insert(audit)
+NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
 class Sequences(Struct):
@@ -63,16 +65,29 @@ class Transaction:
         self._prepared = prepared
         self._audit_rows: list[dict[str, Any]] = []
 
-    def change(self, statement: UpdateBase, items: Sequence[Row]) -> None:
+    def change(self, statement: UpdateBase, items: Sequence[Row], common: Mapping[str, Value] = NOTHING) -> None:
         """Run `statement` on the `given` rows, each of which must change exactly one row of the table.
+
+        What all of them have in `common` the statement takes by its name.
 
         Raises:
             StoreFailed: it did not, so this program's picture of the table is wrong. Nothing may be committed on it.
         """
         if not items:
             return
-        changed = self.run(statement, {"rows": rows(items), "now": self.now}).rowcount
+        require_no_nul(common.values())
+        changed = self.run(statement, {**common, "rows": rows(items), "now": self.now}).rowcount
         self.require(len(items), changed, statement)
+
+    def change_those(self, statement: UpdateBase, ids: Sequence[int]) -> None:
+        """Run `statement` on the rows `among` the `ids`, each of which it must change.
+
+        Raises:
+            StoreFailed: as `change`.
+        """
+        if ids:
+            changed = self.run(statement, {"ids": values(ids), "now": self.now}).rowcount
+            self.require(len(ids), changed, statement)
 
     def change_with_text(
         self, together: UpdateBase, alone: UpdateBase, items: Sequence[tuple[Value, ...]], *, column: int
