@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from msgspec import Struct
+
 from dtm.core.errors import DtmError
 
 MOST_NOTE_CHARACTERS = 200
@@ -20,20 +22,17 @@ class NoCurrentTask(DtmError):
     """No task runs here."""
 
 
-class CurrentTask:
+class CurrentTask(Struct, eq=False):
     """A task, while it runs."""
 
-    __slots__ = ("attempt", "cancel_requested", "id", "kind", "latest")
-
-    def __init__(self, id: int, kind: str, attempt: int) -> None:
-        self.id = id
-        self.kind = kind
-        self.attempt = attempt
-        """1 for the first."""
-        self.cancel_requested = False
-        """Whether somebody has asked the task to stop: it was cancelled, or has run for longer than its timeout."""
-        self.latest: tuple[float | None, str] | None = None
-        """What `progress` was told last."""
+    id: int
+    kind: str
+    attempt: int
+    """1 for the first."""
+    cancel_requested: bool = False
+    """Whether somebody has asked the task to stop: it was cancelled, or has run for longer than its timeout."""
+    latest: tuple[float | None, str] | None = None
+    """What `progress` was told last."""
 
     def progress(self, fraction: float | None, note: str = "") -> None:
         """Say how much is done: a fraction from 0 to 1, or None if nobody knows, and what is being done.

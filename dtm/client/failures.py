@@ -6,7 +6,8 @@ Knows no handlers: it only puts an exception into words.
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MOST_MESSAGE_CHARACTERS = 1_000
 MOST_TRACEBACK_LINES = 50
@@ -17,8 +18,7 @@ _MOST_BASES = 20
 _EVERYBODYS = (Exception, BaseException, object)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """Why a run failed, and whether another may go better; every text of it can be sent as UTF-8.
 
     `bases` are the names of the types that the error is a kind of, the nearest first.

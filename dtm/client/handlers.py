@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 from anyio import get_cancelled_exc_class
+from msgspec import Struct
 
 from dtm.client.failures import Failure, excerpt, failure
 from dtm.client.verdicts import Reject, Retry, Snooze
@@ -118,15 +119,13 @@ def select(handlers: Handlers, kinds: Iterable[str]) -> Handlers:
     return MappingProxyType({kind: find(handlers, kind) for kind in kinds})
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(Struct, frozen=True):
     """A run went well; `value` is its result as JSON."""
 
     value: msgspec.Raw
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Struct, frozen=True):
     """The task goes back without blame, for so long if given."""
 
     delay_s: float | None = None

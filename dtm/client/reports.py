@@ -24,12 +24,12 @@ log = structlog.get_logger()
 
 def news(works: Iterable[Work], now_s: float) -> list[Progress]:
     """Tell how far tasks have got: each one's last word, if it is new, at most one in `PROGRESS_S` seconds."""
-    return [_progress(work, now_s) for work in works if _is_news(work) and now_s - work.told_s >= PROGRESS_S]
+    return [_progress(work, now_s) for work in works if is_news(work) and now_s - work.told_s >= PROGRESS_S]
 
 
-def last_news(work: Work) -> list[Progress]:
-    """Tell how far a task had got that has ended, if it is new."""
-    return [_progress(work, work.told_s)] if _is_news(work) else []
+def last_news(work: Work) -> Progress:
+    """Tell how far a task had got that has ended."""
+    return _progress(work, work.told_s)
 
 
 def report(work: Work) -> Result | Release:
@@ -47,7 +47,8 @@ def report(work: Work) -> Result | Release:
             return Release(work.task_id, work.assignment, delay_s)
 
 
-def _is_news(work: Work) -> bool:
+def is_news(work: Work) -> bool:
+    """Whether a task has said something of its progress that the server was not told."""
     return work.current.latest is not work.told
 
 

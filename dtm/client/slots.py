@@ -122,10 +122,11 @@ class Slots:
     def run(self, work: Work) -> None:
         """Run what was begun, in the thread that calls."""
         become(work.current)
-        if work.handler.executor == "process":
+        handler = work.handler
+        if handler.executor == "process":
             work.end(self._processes.run(work, max_value=self.max_value))
         else:
-            work.end(run_sync(work.handler, work.payload, max_result_bytes=self.max_value))
+            work.end(run_sync(handler, work.payload, max_result_bytes=self.max_value))
         self._end(work)
 
     def serve(self) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from math import inf
 from typing import Literal
 
+from msgspec import Struct
+
 from dtm.client.current import CurrentTask
 from dtm.client.failures import Failure
 from dtm.client.handlers import Handler, Outcome, Returned, Success
@@ -15,32 +17,26 @@ from dtm.client.handlers import Handler, Outcome, Returned, Success
 StopReason = Literal["cancelled", "timeout", "shutdown"]
 
 
-class Work:
+class Work(Struct, eq=False):
     """A task that is to run, runs, or has run."""
 
-    def __init__(
-        self,
-        task_id: int,
-        assignment: int,
-        handler: Handler,
-        payload: bytes,
-        *,
-        attempt: int = 1,
-        timeout_s: float | None = None,
-    ) -> None:
-        self.task_id = task_id
-        self.assignment = assignment
-        self.handler = handler
-        self.payload = payload
-        self.timeout_s = timeout_s
-        self.begun_s = 0.0
-        self.took_s = 0.0
-        self.outcome: Outcome | None = None
-        self.stop_reason: StopReason | None = None
-        self.told: tuple[float | None, str] | None = None
-        """The last that the server was told of its progress, and when."""
-        self.told_s = -inf
-        self.current = CurrentTask(task_id, handler.kind, attempt)
+    assignment: int
+    handler: Handler
+    payload: bytes
+    current: CurrentTask
+    timeout_s: float | None = None
+    begun_s: float = 0.0
+    took_s: float = 0.0
+    outcome: Outcome | None = None
+    stop_reason: StopReason | None = None
+    told: tuple[float | None, str] | None = None
+    """The last that the server was told of its progress, and when."""
+    told_s: float = -inf
+
+    @property
+    def task_id(self) -> int:
+        """Which task it is."""
+        return self.current.id
 
     @property
     def is_running(self) -> bool:

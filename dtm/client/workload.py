@@ -10,9 +10,10 @@ from collections.abc import Iterable
 import structlog
 from anyio import Event
 
+from dtm.client.current import CurrentTask
 from dtm.client.handlers import Handlers
 from dtm.client.prefetch import Prefetch
-from dtm.client.reports import cancelled, last_news, news, report
+from dtm.client.reports import cancelled, is_news, last_news, news, report
 from dtm.client.slots import Slots
 from dtm.client.work import Work
 from dtm.protocol.messages import Cancel, Capacity, ClientMessage, Release, Result, ResultResponse, Task
@@ -78,11 +79,9 @@ class Workload:
         handler = self._handlers.get(task.kind)
         if handler is None or self._is_closed:
             return [self._return(task.task_id, task.assignment)]
-        attempt = task.retry_count + 1
-        work = Work(
-            task.task_id, task.assignment, handler, bytes(task.payload), attempt=attempt, timeout_s=task.timeout
-        )
-        self._held[work.assignment] = work
+        current = CurrentTask(task.task_id, task.kind, task.retry_count + 1)
+        work = Work(task.assignment, handler, bytes(task.payload), current, task.timeout)
+        self._held[task.assignment] = work
         self._slots.put(work)
         return []
 
@@ -94,7 +93,8 @@ class Workload:
         self._ended.set()
         reports: list[ClientMessage] = []
         for work in finished:
-            reports += last_news(work)
+            if is_news(work):
+                reports.append(last_news(work))
             reports.append(self._keep(report(work)))
         self._prefetch.ran(len(finished), sum(work.took_s for work in finished))
         resized = self._resize_without({work.assignment for work in finished}) if self._overran else self._resize()

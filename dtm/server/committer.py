@@ -101,12 +101,16 @@ class Committer:
 
     def report(self, report: Report, reporter: Outlet) -> None:
         """Pass on a client's word on an assignment; `reporter` gets the verdict."""
-        its = (report.assignment_id, report.task_id)
-        if its in self._progress:
-            # The last word before the end.
-            self._open.batch.progress[its] = self._progress.pop(its)
+        if self._progress:
+            self._keep_last_word(report)
         self._open.report(report, reporter)
         self.wake()
+
+    def _keep_last_word(self, report: Report) -> None:
+        """Have what a task said last of its progress written down with its end."""
+        its = (report.assignment_id, report.task_id)
+        if its in self._progress:
+            self._open.batch.progress[its] = self._progress.pop(its)
 
     def note_progress(self, assignment_id: int, task_id: int, progress: Progress) -> None:
         """Keep the last word on a running task until its turn comes to be written down."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dtm.client.coroutines import Coroutines
+from dtm.client.current import CurrentTask
 from dtm.client.failures import Failure
 from dtm.client.handlers import Handler, Returned, Success
 from dtm.client.slots import Slots, threads
@@ -78,7 +79,7 @@ def make_slots() -> Iterator[Callable[[int], Slots]]:
 
 def work(number: int, handler: Handler, *, timeout_s: float | None = None) -> Work:
     """Make a task."""
-    return Work(10 * number, number, handler, b"null", timeout_s=timeout_s)
+    return Work(number, handler, b"null", CurrentTask(10 * number, handler.kind, 1), timeout_s)
 
 
 def begun(slots: Slots, function: Callable[[Any], Any], *, timeout_s: float | None = None) -> Work:

@@ -46,7 +46,8 @@ def test_each_of_many_tasks_sees_itself() -> None:
     seen = Handler("Seen", _told)
     later = Handler("Later", _told_later)
     for number in range(100):
-        slots.put(Work(number, number, (seen, later)[number % 2], b"null", attempt=number + 1))
+        handler = (seen, later)[number % 2]
+        slots.put(Work(number, handler, b"null", CurrentTask(number, handler.kind, number + 1)))
     found = harvested(slots, 100)
     slots.close()
 

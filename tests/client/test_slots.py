@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dtm.client.current import CurrentTask
 from dtm.client.handlers import Handler, Success
 from dtm.client.slots import threads
 from dtm.client.work import Work
@@ -39,7 +40,7 @@ ECHO = Handler("Echo", lambda payload: payload)
 
 def work(number: int, handler: Handler = ECHO) -> Work:
     """Make a task."""
-    return Work(10 * number, number, handler, str(number).encode())
+    return Work(number, handler, str(number).encode(), CurrentTask(10 * number, handler.kind, 1))
 
 
 def test_tasks_run_and_come_back_with_outcome_and_duration() -> None:

@@ -17,7 +17,7 @@ from anyio import Event, connect_tcp, create_task_group, fail_after
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from dtm.client.current import current
+from dtm.client.current import CurrentTask, current
 from dtm.client.handlers import Handler, registry
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
 from dtm.client.slots import threads
@@ -476,7 +476,7 @@ def test_a_task_that_ends_after_its_worker_does_no_harm(gate: Gate) -> None:
     gate.open()
     in_the_end(lambda: workload._slots._done)
     workload._slots.harvest()
-    workload._slots.put(Work(20, 2, Handler("Echo", lambda payload: payload), b"null"))
+    workload._slots.put(Work(2, Handler("Echo", lambda payload: payload), b"null", CurrentTask(20, "Echo", 1)))
 
     in_the_end(lambda: workload._slots._done)
 

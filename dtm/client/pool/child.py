@@ -68,7 +68,7 @@ class Child:
             self._perform(self._orders.get())
 
     def _perform(self, order: Order) -> None:
-        task = _TellingTask(order, self._say)
+        task = _TellingTask(order.task_id, order.kind, order.attempt, _say=self._say)
         self._task = task
         try:
             with running(task):
@@ -152,16 +152,12 @@ class Child:
         raise Stopped("the client asked the task to stop")
 
 
-class _TellingTask(CurrentTask):
+class _TellingTask(CurrentTask, kw_only=True, eq=False):
     """A task whose progress is told to the client."""
 
-    __slots__ = ("_say", "_told", "_told_s")
-
-    def __init__(self, order: Order, say: Say) -> None:
-        super().__init__(order.task_id, order.kind, order.attempt)
-        self._say = say
-        self._told = self.latest
-        self._told_s = 0.0
+    _say: Say
+    _told: tuple[float | None, str] | None = None
+    _told_s: float = 0.0
 
     def progress(self, fraction: float | None, note: str = "") -> None:
         """Say how much is done, as in any other task."""

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from dtm.client.current import CurrentTask
 from dtm.client.failures import Failure
 from dtm.client.handlers import Handler, Returned, Success
 from dtm.client.pool.process import _started
@@ -44,7 +45,7 @@ def pool() -> Iterator[Processes]:
 
 def work(kind: str, payload: Any = None, *, timeout_s: float | None = None, attempt: int = 1) -> Work:
     """Make a task."""
-    return Work(70, 7, HANDLERS[kind], json.dumps(payload).encode(), attempt=attempt, timeout_s=timeout_s)
+    return Work(7, HANDLERS[kind], json.dumps(payload).encode(), CurrentTask(70, kind, attempt), timeout_s)
 
 
 def run(pool: Processes, task: Work) -> Work:
@@ -298,7 +299,7 @@ def test_a_handler_that_cannot_be_imported_fails_its_task(
     pool: Processes, source: str, *, retry: bool, complaint: str
 ) -> None:
     """With the words that say where it was looked for."""
-    task = Work(70, 7, Handler("Other", print, executor="process", source=source), b"null")
+    task = Work(7, Handler("Other", print, executor="process", source=source), b"null", CurrentTask(70, "Other", 1))
     failed = failure_of(run(pool, task))
 
     assert complaint in failed.message
