@@ -40,7 +40,8 @@ class Outgoing:
     def put(self, messages: Iterable[ClientMessage]) -> None:
         """Queue messages."""
         self._messages.extend(messages)
-        self._filled.set()
+        if self._messages:
+            self._filled.set()
 
     async def flushed(self) -> None:
         """Wait until everything queued has been sent."""

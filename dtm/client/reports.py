@@ -37,14 +37,14 @@ def report(work: Work) -> Result | Release:
     outcome = work.outcome
     assert outcome is not None
     match outcome:
-        case Success(value):
-            return Result(task_id=work.task_id, assignment=work.assignment, ok=True, value=value)
+        case Success():
+            return Result(work.task_id, work.assignment, True, outcome.value)
         case Failure():
             return _failed(work, outcome)
-        case Returned(delay_s):
-            if delay_s is not None:
-                log.info("task.snoozed", task=work.task_id, kind=work.handler.kind, delay_s=delay_s)
-            return Release(work.task_id, work.assignment, delay_s)
+        case Returned():
+            if outcome.delay_s is not None:
+                log.info("task.snoozed", task=work.task_id, kind=work.handler.kind, delay_s=outcome.delay_s)
+            return Release(work.task_id, work.assignment, outcome.delay_s)
 
 
 def is_news(work: Work) -> bool:

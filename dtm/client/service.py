@@ -105,7 +105,8 @@ class Service:
     def _hear(self, message: ServerMessage) -> None:
         match message:
             case messages.Task():
-                self.say(self._workload.take(message))
+                if returned := self._workload.take(message):
+                    self.say(returned)
             case messages.ResultResponse():
                 self._workload.answered(message)
             case messages.Cancel():
