@@ -5,8 +5,6 @@ Kept by the transactions that change the tasks, so that statistics never scan th
 
 from __future__ import annotations
 
-from collections import Counter
-
 from sqlalchemy import Connection, bindparam, delete
 
 from dtm.core.lifecycle import State
@@ -26,22 +24,23 @@ class Books:
     """What one transaction adds to the books."""
 
     def __init__(self) -> None:
-        self._moves: Counter[tuple[str, State]] = Counter()
-        self._events: Counter[str] = Counter()
+        self._moves: dict[tuple[str, State], int] = {}
+        self._events: dict[str, int] = {}
         self.made_pending: set[str] = set()
 
     def move(self, kind: str, source: State | None, target: State, times: int = 1) -> None:
         """Note that tasks went from `source` (None: they are new) to `target`."""
+        moves = self._moves
         if source is not None:
-            self._moves[kind, source] -= times
+            moves[kind, source] = moves.get((kind, source), 0) - times
         if target is not State.CLEARED:
-            self._moves[kind, target] += times
+            moves[kind, target] = moves.get((kind, target), 0) + times
         if target is State.PENDING:
             self.made_pending.add(kind)
 
     def happened(self, event: str, times: int = 1) -> None:
         """Note that something happened, for the throughput of this minute."""
-        self._events[event] += times
+        self._events[event] = self._events.get(event, 0) + times
 
     def write(self, prepared: Prepared, now: int) -> None:
         """Add everything noted to the tables, and drop the minutes that nobody asks for any more."""

@@ -45,8 +45,11 @@ _common = attrgetter(*_COMMON)
 class Taken(Struct, frozen=True):
     """What a transaction has taken: every task's row, and the terms of those that have any."""
 
-    fresh: list[Fresh]
-    terms: list[Terms]
+    fresh: Sequence[Fresh]
+    terms: Sequence[Terms]
+
+
+_NOTHING = Taken((), ())
 
 
 def _insert(rows: Subquery) -> Insert:
@@ -104,6 +107,8 @@ class _KeyConflict(Exception):
 
 def take(tx: Transaction, submissions: Sequence[Submission]) -> Taken:
     """Take the tasks of each submission, all or none of them; `enter` is to follow in this transaction."""
+    if not submissions:
+        return _NOTHING
     names = _Names(_known_keys(tx, submissions), terms.active_twins(tx, submissions))
     taken: dict[int, NewTask] = {}
     for submission in submissions:
