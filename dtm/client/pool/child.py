@@ -1,12 +1,11 @@
 """A process of the pool: takes a task, runs it in its main thread, says how it ended, takes the next.
 
-Started by the client as `python -m dtm.client.pool.child NUMBER`, the number being that of its socket. Knows no server.
+Knows no server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import faulthandler
 import os
 import signal
@@ -26,7 +25,6 @@ from dtm.client.pool.childlog import forward_logs
 from dtm.client.pool.sources import CannotLoad, load
 from dtm.client.pool.speech import Begun, Channel, Failed, Order, PutOff, Request, Setup, Succeeded, Told, Word
 
-_PR_SET_PDEATHSIG = 1
 # The client does not look more often, and hears the last word at the end.
 _TELL_S = 0.1
 
@@ -191,25 +189,11 @@ def _words(channel: Channel) -> Iterator[Request]:
         yield from channel.hear()
 
 
-def _die_with(client: int) -> None:
-    """Let the system end this process with the client, even if it is deep in C code and hears nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != client:
-        os._exit(1)
-
-
-def main() -> None:
-    """Serve the client that has started this process."""
-    number, client = map(int, sys.argv[1:])
-    _die_with(client)
+def main(number: int) -> None:
+    """Serve the client at the other end of the socket of that number."""
     # A crash in C code says where, and the client reads it.
     faulthandler.enable(all_threads=False)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     end = socket.socket(fileno=number)
     end.set_inheritable(False)
     Child(Channel(end, Request)).run()
-
-
-if __name__ == "__main__":
-    main()

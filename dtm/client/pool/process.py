@@ -216,7 +216,7 @@ def _started(number: int) -> subprocess.Popen[bytes]:
     No fork, since this process has threads; a session of its own, so that all that it starts ends with it.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", "dtm.client.pool.child", str(number), str(os.getpid())],
+        [sys.executable, "-m", "dtm.client.pool", str(number), str(os.getpid())],
         pass_fds=[number],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -328,14 +328,29 @@ def test_the_end_of_the_pool_kills_what_runs(pool: Processes, tmp_path: Path) ->
     in_the_end(lambda: not any(map(is_alive, [idle, *pids])))
 
 
-@pytest.mark.parametrize("kind", ["sleep", "deaf"])
+_CLIENT = (
+    "import os, sys; from tests.client.pool.test_processes import Processes, run, work;"
+    "os.environ['PYTHONPATH'] = sys.argv[2]; run(Processes(), work(sys.argv[1], sys.argv[2]))"
+)
+
+
+@pytest.mark.parametrize("kind", ["sleep", "deaf", "stubborn"])
 def test_a_process_ends_with_its_client(tmp_path: Path, kind: str) -> None:
-    """However that one ends, and though the task is deep in C code and lets no other thread run."""
-    program = (
-        "import sys; from tests.client.pool.test_processes import Processes, run, work;"
-        "run(Processes(), work(sys.argv[1], sys.argv[2]))"
-    )
-    with subprocess.Popen([sys.executable, "-c", program, kind, str(tmp_path)]) as client:
+    """However that one ends, and though the task is deep in C code and lets no other thread run, or heeds no signal."""
+    with subprocess.Popen([sys.executable, "-c", _CLIENT, kind, str(tmp_path)]) as client:
+        pid, *others = begun(tmp_path)
+        client.kill()
+
+    in_the_end(lambda: not is_alive(pid))
+    for other in others:
+        os.kill(other, signal.SIGKILL)
+
+
+def test_a_process_that_still_imports_ends_with_its_client_too(tmp_path: Path) -> None:
+    """A client may be killed before the process has got as far as to its task."""
+    note = f"pathlib.Path({str(tmp_path / 'begun')!r}).write_text(str(os.getpid()))"
+    (tmp_path / "msgspec.py").write_text(f"import os, pathlib, time; {note}; time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", _CLIENT, "sleep", str(tmp_path)]) as client:
         (pid,) = begun(tmp_path)
         client.kill()
 
