@@ -72,6 +72,10 @@ class Child:
             with running(task):
                 outcome = self._outcome(order)
             self._is_open = False
+        except KeyboardInterrupt as error:
+            # This process has a session of its own, so it is no Ctrl-C of a user's, which `run_sync` lets pass.
+            self._is_open = False
+            outcome = failure(error, retry=True)
         except Stopped as error:
             # It came between the lines of the handler and those of this program.
             outcome = failure(error, retry=True)

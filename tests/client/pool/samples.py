@@ -101,6 +101,17 @@ def end(how: list[Any]) -> None:
     ctypes.string_at(0)
 
 
+def interrupt(_: object) -> None:
+    """Be interrupted, as by Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(3 * LONG_S)
+
+
+async def await_interrupt(_: object) -> None:
+    """Raise what Ctrl-C raises, in an event loop."""
+    raise KeyboardInterrupt
+
+
 def hoard(mebibytes: int) -> None:
     """Take more memory than there is."""
     resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
@@ -144,6 +155,8 @@ HANDLERS = registry(
             stubborn,
             deaf,
             end,
+            interrupt,
+            await_interrupt,
             hoard,
             talk,
             progress,

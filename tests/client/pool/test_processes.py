@@ -194,6 +194,17 @@ def test_leaving_is_a_failure_like_any_other(pool: Processes) -> None:
     assert value(run(pool, work("whoami")))[0] == before
 
 
+@pytest.mark.parametrize("kind", ["interrupt", "await_interrupt"])
+def test_an_interrupt_is_a_failure_like_any_other(pool: Processes, kind: str) -> None:
+    """No Ctrl-C of a user's reaches a process of the pool: the traceback says where it was, and the process stays."""
+    before = value(run(pool, work("whoami")))[0]
+    failed = failure_of(run(pool, work(kind)))
+
+    assert (failed.type, failed.retry) == ("KeyboardInterrupt", True)
+    assert f"in {kind}" in failed.traceback
+    assert value(run(pool, work("whoami")))[0] == before
+
+
 def test_a_task_that_takes_too_much_memory_fails(pool: Processes) -> None:
     """It says so itself if the limit is its own; the client has no part in it."""
     assert failure_of(run(pool, work("hoard", 512))).type == "MemoryError"
