@@ -37,6 +37,10 @@ class UnknownKind(DtmError):
     """No handler runs this kind."""
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """The function that runs every task of one kind.
@@ -46,7 +50,8 @@ class Handler:
 
     `executor` says where it runs: in a `thread`, in a `process` of a pool, or `async`, in an event loop, which is where
     a coroutine function runs that nobody wants in a process. `source` is what a process imports to find the handler:
-    `module:name` of a mapping of handlers by their kinds, or of an object whose `handlers` is one.
+    `module:name` of a mapping of handlers by their kinds, or of an object whose `handlers` is one. `before` is called
+    before each run, in the client too if the function runs in a process; what it raises is how the run ends.
 
     Raises:
         ValueError: `kind` is empty, or holds a comma or blanks, which would make `--kinds A,B` ambiguous; or the
@@ -58,6 +63,7 @@ class Handler:
     payload_type: Any = Any
     executor: Executor = "thread"
     source: str | None = None
+    before: Callable[[], object] = _nothing
 
     def __post_init__(self) -> None:
         if not self.kind or "," in self.kind or self.kind.split() != [self.kind]:
@@ -140,21 +146,33 @@ def run_sync(handler: Handler, payload: bytes | msgspec.Raw, *, max_result_bytes
     Only Ctrl-C passes: a KeyboardInterrupt in the main thread is the user's and not the handler's.
     """
     try:
+        handler.before()
         result = handler.function(_decoded(handler, payload))
         return _success(handler, result, max_result_bytes)
     except BaseException as error:  # noqa: BLE001  SystemExit too: a handler must not end the client
-        return _unsuccessful(error)
+        return unsuccessful(error)
 
 
 async def run_async(handler: Handler, payload: bytes | msgspec.Raw, *, max_result_bytes: int) -> Outcome:
     """Run `handler` on `payload`, awaiting it; whatever it raises, save cancellation, becomes a `Failure`."""
     try:
+        handler.before()
         result = await handler.function(_decoded(handler, payload))
         return _success(handler, result, max_result_bytes)
     except get_cancelled_exc_class():
         raise
     except BaseException as error:  # noqa: BLE001  as in run_sync
-        return _unsuccessful(error)
+        return unsuccessful(error)
+
+
+def unsuccessful(error: BaseException) -> Failure | Returned:
+    """Say how a run ends that has raised `error`."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+    if isinstance(error, Snooze):
+        return Returned(error.delay_s)
+    after_s = error.after_s if isinstance(error, Retry) else None
+    return failure(error, retry=not isinstance(error, Reject), after_s=after_s)
 
 
 def _decoded(handler: Handler, payload: bytes | msgspec.Raw) -> Any:
@@ -187,12 +205,3 @@ def _success(handler: Handler, result: object, max_result_bytes: int) -> Success
             " store the result elsewhere and return where it is"
         )
     return Success(value)
-
-
-def _unsuccessful(error: BaseException) -> Failure | Returned:
-    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-        raise error
-    if isinstance(error, Snooze):
-        return Returned(error.delay_s)
-    after_s = error.after_s if isinstance(error, Retry) else None
-    return failure(error, retry=not isinstance(error, Reject), after_s=after_s)

@@ -6,7 +6,6 @@ import hashlib
 import re
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 import msgspec
 from gmpy2 import mpz  # type: ignore[import-untyped]
@@ -62,15 +61,7 @@ def with_failures(handler: Handler, rate: float, random: Random) -> Handler:
         if random.random() < rate:
             raise SimulatedFailure(f"simulated failure: the failure rate of this client is {rate:g}")
 
-    def run(payload: Any) -> Any:
-        perhaps_fail()
-        return handler.function(payload)
-
-    async def run_awaiting(payload: Any) -> Any:
-        perhaps_fail()
-        return await handler.function(payload)
-
-    return replace(handler, function=run_awaiting if handler.is_async else run)
+    return replace(handler, before=perhaps_fail)
 
 
 def _integer(payload: msgspec.Raw) -> mpz:

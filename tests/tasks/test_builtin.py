@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtm.client.current import CurrentTask
 from dtm.client.failures import Failure
 from dtm.client.handlers import Handler, Outcome, Success, run_async, run_sync
+from dtm.client.pool.processes import Processes
+from dtm.client.work import Work
 from dtm.tasks.builtin import BUILTIN, CHECK_PRIME, HASH_TEXT, check_prime, with_failures
 
 SIEVED = 100_000
@@ -292,6 +296,22 @@ def test_a_coroutine_function_can_fail_too() -> None:
     assert with_failures(handler, 0.5, Random(7)).is_async
     assert good == Success(msgspec.Raw(b"4"))
     assert isinstance(bad, Failure)
+
+
+def test_a_task_in_a_process_can_fail_too() -> None:
+    """Although its process finds the handler anew, and knows nothing of rates."""
+    handler = replace(HASH_TEXT, executor="process", source="dtm.tasks.builtin:app")
+    pool = Processes()
+    outcomes = []
+    for rate in (1.0, 0.0):
+        work = Work(1, with_failures(handler, rate, Random(7)), b'"x"', CurrentTask(1, "HashText", 1))
+        outcomes.append(pool.run(work, max_value=100))
+    pool.close()
+
+    bad, good = outcomes
+    assert isinstance(bad, Failure)
+    assert (bad.type, bad.retry) == ("SimulatedFailure", True)
+    assert isinstance(good, Success)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan"), 10])

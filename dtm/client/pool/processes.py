@@ -9,8 +9,7 @@ import threading
 import time
 from collections import deque
 
-from dtm.client.failures import failure
-from dtm.client.handlers import Outcome
+from dtm.client.handlers import Outcome, unsuccessful
 from dtm.client.pool.process import PoolProcess
 from dtm.client.work import Work
 
@@ -31,9 +30,10 @@ class Processes:
     def run(self, work: Work, *, max_value: int) -> Outcome:
         """Run `work` in a process of its own for so long; whatever becomes of the process, there is an outcome."""
         try:
+            work.handler.before()
             process = self._take()
-        except OSError as error:
-            return failure(error, retry=True)
+        except Exception as error:  # noqa: BLE001  a handler must not end the client
+            return unsuccessful(error)
         try:
             return process.run(work, max_value=max_value)
         finally:

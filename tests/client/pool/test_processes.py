@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dtm.client.pool.process import _started
 from dtm.client.pool.processes import Processes
 from dtm.client.pool.speech import Answer, Channel, Order, Setup
 from dtm.client.slots import threads
+from dtm.client.verdicts import Reject
 from dtm.client.work import StopReason, Work
 from dtm.protocol.framing import MAX_VALUE
 from tests.client.gates import harvested
@@ -192,6 +194,23 @@ def test_leaving_is_a_failure_like_any_other(pool: Processes) -> None:
 
     assert (failed.type, failed.message) == ("SystemExit", "3")
     assert value(run(pool, work("whoami")))[0] == before
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("before"), Reject("before")])
+def test_what_is_called_before_a_run_can_end_it(pool: Processes, tmp_path: Path, error: Exception) -> None:
+    """In the client, and no process begins with the task."""
+
+    def refuse() -> None:
+        raise error
+
+    task = work("sleep", str(tmp_path))
+    task.handler = replace(task.handler, before=refuse)
+    failed = failure_of(run(pool, task))
+
+    assert (failed.type, failed.message) == (type(error).__name__, "before")
+    assert failed.retry is not isinstance(error, Reject)
+    assert "in refuse" in failed.traceback
+    assert not (tmp_path / "begun").exists()
 
 
 @pytest.mark.parametrize("kind", ["interrupt", "await_interrupt"])
