@@ -6,20 +6,12 @@ Knows no threads, no sockets and no clock: the caller runs one `apply` at a time
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select, text, update
-from sqlalchemy.exc import (
-    DatabaseError,
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy.exc import DatabaseError
 
 from dtm.core.auditline import FIRST_PREV, digest
 from dtm.core.balance import Balance, Seat
@@ -37,19 +29,18 @@ from dtm.storage import (
     retention,
     witness,
 )
+from dtm.storage.atomic import DATA_ERRORS, atomically
 from dtm.storage.batch import Batch
 from dtm.storage.compaction import Compacted, compact
 from dtm.storage.engine import writer_engine
-from dtm.storage.errors import StoreBusy, StoreFailed
+from dtm.storage.errors import StoreFailed
 from dtm.storage.inspect import require_current, require_no_backup
 from dtm.storage.prepared import Prepared
 from dtm.storage.receipt import Left, Receipt, Refused
 from dtm.storage.schema import assignments, audit, counts, is_in, meta, tasks
+from dtm.storage.singly import merge, singles
 from dtm.storage.transaction import Policy, Sequences, Transaction, earlier
 from dtm.storage.witness import Witness
-
-# What one item's content can cause; its neighbours in the batch are sound.
-_DATA_ERRORS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, ValueError)
 
 _IDENTITY = select(meta.c.store_id, meta.c.epoch)
 _NEXT_EPOCH = update(meta).values(epoch=meta.c.epoch + 1)
@@ -97,7 +88,7 @@ class Store:
         except DatabaseError as error:
             raise StoreFailed(f"{path}: cannot be opened for writing ({error.orig})") from error
         try:
-            with _transaction(connection):
+            with atomically(connection):
                 found = Witness(*connection.execute(_IDENTITY).one())
                 witness.require_not_older(path, found)
                 # What a crash left is readable but perhaps not yet on disk. This commit's fsync puts it there, before
@@ -138,7 +129,7 @@ class Store:
         """
         try:
             return self._apply_whole(batch, now)
-        except _DATA_ERRORS:
+        except DATA_ERRORS:
             # An item's content broke a statement and the transaction was rolled back: find the item.
             return self._apply_singly(batch, now)
 
@@ -166,25 +157,25 @@ class Store:
         return driver
 
     def _apply_whole(self, batch: Batch, now: int) -> Receipt:
-        with _transaction(self._connection):
+        with atomically(self._connection):
             receipt, sequences = self._run(batch, now, self._sequences)
         self._sequences = sequences
         return receipt
 
     def _apply_singly(self, batch: Batch, now: int) -> Receipt:
         whole, sequences = Receipt(), self._sequences
-        with _transaction(self._connection):
-            for name, single in _singles(batch):
+        with atomically(self._connection):
+            for name, single in singles(batch):
                 single.seats = _still_taken(single.seats, whole.left)
                 try:
                     with self._connection.begin_nested():
                         receipt, sequences = self._run(single, now, sequences)
-                except _DATA_ERRORS as error:
+                except DATA_ERRORS as error:
                     if name is None:
                         raise StoreFailed(f"the store's own bookkeeping failed: {error}") from error
                     getattr(whole, name).append(Refused(f"the store cannot hold it: {_first_line(error)}"))
                 else:
-                    _merge(whole, receipt)
+                    merge(whole, receipt)
         self._sequences = sequences
         return whole
 
@@ -212,33 +203,6 @@ class Store:
         return tx.finish(), tx.sequences
 
 
-@contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    """BEGIN, then COMMIT or ROLLBACK, with the disk's errors told apart from the data's."""
-    try:
-        transaction = connection.begin()
-    except OperationalError as error:
-        if "locked" in str(error.orig):
-            raise StoreBusy(f"another program holds the database's write lock ({error.orig})") from error
-        raise StoreFailed(f"no transaction can begin ({error.orig})") from error
-    try:
-        yield
-        transaction.commit()
-    except _DATA_ERRORS:
-        transaction.rollback()
-        raise
-    except (DatabaseError, sqlite3.Error) as error:
-        # No rollback: after such an error it may fail too, and the process ends anyway. The driver's own is one that
-        # came up while rows were read.
-        reason = error.orig if isinstance(error, DatabaseError) else error
-        raise StoreFailed(
-            f"the database failed ({reason}); what was acknowledged is safe: make room or mend the disk, then start"
-        ) from error
-    except BaseException:
-        transaction.rollback()
-        raise
-
-
 def _read_sequences(connection: Connection, numbers_above: int) -> Sequences:
     seq, line = connection.execute(_LAST_LINE).one_or_none() or (0, None)
     return Sequences(
@@ -258,65 +222,10 @@ def _last_number(connection: Connection, table: str) -> int:
     return number or 0
 
 
-def _singles(batch: Batch) -> Iterator[tuple[str | None, Batch]]:
-    """Take a batch apart, each item with the name of the list that its answer belongs to; what has none goes along."""
-    for name in (
-        "registrations",
-        "changes",
-        "reports",
-        "departures",
-        "commands",
-        "cancellations",
-        "prunings",
-        "submissions",
-    ):
-        for item in getattr(batch, name):
-            yield (name if hasattr(Receipt(), name) else None), _only(name, item)
-    yield (
-        None,
-        Batch(
-            progress=batch.progress,
-            heartbeats=batch.heartbeats,
-            log_position=batch.log_position,
-            seats=batch.seats,
-            spares_overdue=batch.spares_overdue,
-        ),
-    )
-
-
 def _still_taken(seats: Sequence[Seat], left: Sequence[Left]) -> list[Seat]:
     """Leave out the clients that the same transaction sees off: nobody would take back what they got after that."""
     gone = {departed.client_id for departed in left}
     return [seat for seat in seats if seat.client_id not in gone]
-
-
-def _only(name: str, item: object) -> Batch:
-    # What comes later in the batch may still report in time.
-    batch = Batch(spares_overdue=True)
-    setattr(batch, name, [item])
-    return batch
-
-
-def _merge(whole: Receipt, part: Receipt) -> None:
-    for name in (
-        "registrations",
-        "reports",
-        "commands",
-        "cancellations",
-        "prunings",
-        "submissions",
-        "assigned",
-        "ended",
-        "retried",
-        "snoozed",
-        "stopped",
-        "progressed",
-        "left",
-    ):
-        getattr(whole, name).extend(getattr(part, name))
-    whole.audited |= part.audited
-    whole.next_due_at = part.next_due_at
-    whole.may_have_more |= part.may_have_more
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ _SERVER = "tests/server"
 ON_DISK = (
     Mutation(
         name="answered before the commit",
-        file="dtm/storage/store.py",
+        file="dtm/storage/atomic.py",
         line="        transaction = connection.begin()\n",
         weakened="        if connection.in_transaction():\n"
         "            connection.get_transaction().commit()\n"
@@ -39,7 +39,7 @@ ON_DISK = (
     ),
     Mutation(
         name="a failed commit taken for a refusal",
-        file="dtm/storage/store.py",
+        file="dtm/storage/atomic.py",
         line='        raise StoreFailed(\n            f"the database failed',
         weakened='        raise StoreBusy(\n            f"the database failed',
         tests=(f"{_STORAGE}/test_store.py",),

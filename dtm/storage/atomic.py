@@ -1,0 +1,55 @@
+"""One transaction: all of it or nothing, and the disk's errors told apart from the data's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
+
+from dtm.storage.errors import StoreBusy, StoreFailed
+
+DATA_ERRORS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, ValueError)
+"""What one item's content can cause; its neighbours in the batch are sound."""
+
+
+@contextmanager
+def atomically(connection: Connection) -> Iterator[None]:
+    """BEGIN, then COMMIT or ROLLBACK.
+
+    Raises:
+        StoreBusy: another program's transaction blocks it.
+        StoreFailed: the disk failed; whether anything was saved is unknown.
+        Exception: one of `DATA_ERRORS`, or what the caller raised; nothing was saved.
+    """
+    try:
+        transaction = connection.begin()
+    except OperationalError as error:
+        if "locked" in str(error.orig):
+            raise StoreBusy(f"another program holds the database's write lock ({error.orig})") from error
+        raise StoreFailed(f"no transaction can begin ({error.orig})") from error
+    try:
+        yield
+        transaction.commit()
+    except DATA_ERRORS:
+        transaction.rollback()
+        raise
+    except (DatabaseError, sqlite3.Error) as error:
+        # No rollback: after such an error it may fail too, and the process ends anyway. The driver's own is one that
+        # came up while rows were read.
+        reason = error.orig if isinstance(error, DatabaseError) else error
+        raise StoreFailed(
+            f"the database failed ({reason}); what was acknowledged is safe: make room or mend the disk, then start"
+        ) from error
+    except BaseException:
+        transaction.rollback()
+        raise
