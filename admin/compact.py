@@ -15,7 +15,7 @@ from .wording import mebibytes
 
 if TYPE_CHECKING:
     from dtm.storage.compaction import Compacted
-    from dtm.storage.reader import Space
+    from dtm.storage.view import Space
 
 # A slow disk; a fast one takes a third of the time.
 _BYTES_PER_S = 50 * 1024 * 1024

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dtm.core.escapes import escaped
 from dtm.storage.batch import Failure
-from dtm.storage.reader import AttemptRow, DeadLetterRow, TaskHistory, TaskRow
+from dtm.storage.view import AttemptRow, DeadLetterRow, TaskHistory, TaskRow
 
 from . import letters, task_rows
 from .clock import exact, plain, seconds, span, with_age

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from dtm.storage.batch import Selection
-from dtm.storage.reader import DeadLetterRow
+from dtm.storage.view import DeadLetterRow
 
 from .clock import exact, with_age
 from .documents import Document, embedded

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec import Struct, structs
 
 from dtm.storage.batch import Selection, TaskSelection
-from dtm.storage.reader import DeadLetterRow, Space, TaskHistory, TaskRow
 from dtm.storage.statistics import Statistics
+from dtm.storage.view import DeadLetterRow, Space, TaskHistory, TaskRow
 
 from .remote import Conversation
 

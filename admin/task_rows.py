@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from dtm.core.lifecycle import State
-from dtm.storage.reader import TaskRow
+from dtm.storage.view import TaskRow
 
 from .clock import exact, seconds, with_age
 from .documents import Document, embedded

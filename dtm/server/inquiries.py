@@ -16,8 +16,9 @@ from dtm.protocol.framing import MAX_ANSWER, MAX_LINE
 from dtm.protocol.messages import Id
 from dtm.server.translate import Unacceptable
 from dtm.storage.batch import Selection, TaskSelection
-from dtm.storage.reader import AttemptRow, DeadLetterRow, Reader, Space, TaskHistory, TaskRow
+from dtm.storage.reader import Reader
 from dtm.storage.statistics import Statistics, statistics
+from dtm.storage.view import AttemptRow, DeadLetterRow, Space, TaskHistory, TaskRow
 
 PAGE_ROWS = 50
 """Rows that are read at once; each may hold some megabytes."""

@@ -8,8 +8,9 @@ from typing import TypeVar
 from anyio import CapacityLimiter
 
 from dtm.server.machine import InThread
-from dtm.storage.reader import AuditLine, Reader, TaskRow
+from dtm.storage.reader import Reader
 from dtm.storage.statistics import Statistics, statistics
+from dtm.storage.view import AuditLine, TaskRow
 
 T = TypeVar("T")
 

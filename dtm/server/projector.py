@@ -15,7 +15,8 @@ from dtm.core import auditline
 from dtm.server.audit_log import AuditLog, LogRefused
 from dtm.server.machine import InThread
 from dtm.storage.auditfiles import MAX_APPEND
-from dtm.storage.reader import AuditLine, Reader
+from dtm.storage.reader import Reader
+from dtm.storage.view import AuditLine
 
 RETRY_S = 1.0
 _LINES_READ = 1_000

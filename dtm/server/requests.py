@@ -17,8 +17,8 @@ from dtm.server.hub import Hub
 from dtm.server.roster import Outlet
 from dtm.server.translate import Unacceptable
 from dtm.storage.batch import Cancellation
-from dtm.storage.reader import TaskRow
 from dtm.storage.receipt import Cancelled, Refused, Submitted
+from dtm.storage.view import TaskRow
 
 
 class Requests:

@@ -16,7 +16,8 @@ from dtm.core import auditline
 from dtm.storage.auditfiles import log_end
 from dtm.storage.errors import StoreFailed, StoreRefused
 from dtm.storage.inspect import is_backup
-from dtm.storage.reader import AuditLine, Reader
+from dtm.storage.reader import Reader
+from dtm.storage.view import AuditLine
 from dtm.storage.witness import Witness, require_not_older
 
 MAX_EXAMPLES = 5

@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dtm.storage.errors import NoRoom, StoreBusy, StoreFailed
-from dtm.storage.reader import Space
+from dtm.storage.view import Space
 
 # In this order SQLite looks for a place for its temporary files (https://sqlite.org/tempfiles.html).
 _TEMPORARY_VARIABLES = ("SQLITE_TMPDIR", "TMPDIR")

@@ -15,8 +15,9 @@ from sqlalchemy import func, select
 
 from dtm.core import auditline
 from dtm.storage.auditfiles import MAX_LINE, opened
-from dtm.storage.reader import AuditLine, Reader
+from dtm.storage.reader import Reader
 from dtm.storage.schema import audit
+from dtm.storage.view import AuditLine
 
 _PAGE = 1_000
 

@@ -35,10 +35,11 @@ from dtm.storage.batch import (
 )
 from dtm.storage.lock import Holder, StoreLock
 from dtm.storage.migrate import prepare
-from dtm.storage.reader import Reader, TaskRow
+from dtm.storage.reader import Reader
 from dtm.storage.receipt import Assigned, Receipt, Registered, Submitted
 from dtm.storage.store import Store
 from dtm.storage.transaction import Policy
+from dtm.storage.view import TaskRow
 from dtm_admin.clock import SECOND, utc_now
 from tests.introduction import proof_of
 

@@ -23,7 +23,8 @@ from dtm.server.app import StopRequest, serve
 from dtm.server.machine import this_machine
 from dtm.server.settings import Settings
 from dtm.storage.migrate import prepare
-from dtm.storage.reader import Reader, TaskHistory
+from dtm.storage.reader import Reader
+from dtm.storage.view import TaskHistory
 from tests.introduction import introduce
 from tests.waiting import eventually
 from tests.wire import Line, Wire

@@ -14,8 +14,8 @@ import anyio
 from anyio import create_task_group, move_on_after, to_thread
 
 from dtm.server.committer import MAX_OPEN_BYTES
-from dtm.storage.reader import AttemptRow
 from dtm.storage.schema import clients
+from dtm.storage.view import AttemptRow
 from tests.server.live import FAST, Live, Peer, registration, serving, submission, success
 from tests.waiting import eventually
 from tests.wire import Line

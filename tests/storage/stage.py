@@ -30,10 +30,11 @@ from dtm.storage.batch import (
     Why,
 )
 from dtm.storage.migrate import prepare
-from dtm.storage.reader import Reader, TaskRow
+from dtm.storage.reader import Reader
 from dtm.storage.receipt import Assigned, Receipt, Refused, Registered, Resolved, Submitted, Verdict
 from dtm.storage.store import Store
 from dtm.storage.transaction import Policy
+from dtm.storage.view import TaskRow
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

@@ -10,7 +10,8 @@ import pytest
 
 from dtm.storage.batch import Clear, Failed, Failure, NewTask, Reprocess, Selection, Why
 from dtm.storage.errors import StoreFailed
-from dtm.storage.reader import AttemptRow, DeadLetterRow, Reader
+from dtm.storage.reader import Reader
+from dtm.storage.view import AttemptRow, DeadLetterRow
 from tests.storage.stage import BACKOFF, BOOM, FAILED, MINUTE, NOON, OK, SECOND, Stage, meanwhile
 
 ADD = NewTask("add", "1")
