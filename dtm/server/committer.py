@@ -7,7 +7,6 @@ committed; nothing is answered before that.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from math import inf
 
 import anyio
@@ -16,6 +15,7 @@ from anyio import Event
 
 from dtm.protocol.codec import ErrorCode
 from dtm.server.clock import Clock
+from dtm.server.lastwords import LastWords
 from dtm.server.limits import Limits
 from dtm.server.machine import InOrder
 from dtm.server.openbatch import OpenBatch
@@ -44,12 +44,6 @@ MAX_OPEN_BYTES = 16 * 1024 * 1024
 
 BUSY_PAUSE_S = 0.05
 
-PROGRESS_PAUSE_S = 0.5
-"""What running tasks say of themselves goes to the disk so seldom, and with whatever else goes there."""
-
-MAX_PROGRESS = 2_000
-"""Tasks whose word goes there at once; the others' waits for the next time, and who has waited longest comes first."""
-
 _LOCKED = "another program holds the database's write lock"
 
 log = structlog.get_logger()
@@ -71,8 +65,7 @@ class Committer:
         self._in_flight = False
         self._blocked_s: float | None = None
         self._compaction: tuple[int, Callable[[Compacted | Refused], None]] | None = None
-        self._progress: dict[tuple[int, int], Progress] = {}
-        self._progressed_s = clock.monotonic_s() - PROGRESS_PAUSE_S
+        self._last_words = LastWords(clock)
         self._spares_until_s = -inf
 
     # What goes in. Each of these returns at once.
@@ -101,20 +94,13 @@ class Committer:
 
     def report(self, report: Report, reporter: Outlet) -> None:
         """Pass on a client's word on an assignment; `reporter` gets the verdict."""
-        if self._progress:
-            self._keep_last_word(report)
+        self._open.batch.progress |= self._last_words.take_of(report)
         self._open.report(report, reporter)
         self.wake()
 
-    def _keep_last_word(self, report: Report) -> None:
-        """Have what a task said last of its progress written down with its end."""
-        its = (report.assignment_id, report.task_id)
-        if its in self._progress:
-            self._open.batch.progress[its] = self._progress.pop(its)
-
     def note_progress(self, assignment_id: int, task_id: int, progress: Progress) -> None:
         """Keep the last word on a running task until its turn comes to be written down."""
-        self._progress[assignment_id, task_id] = progress
+        self._last_words.note(assignment_id, task_id, progress)
 
     def depart(self, departure: Departure) -> None:
         """Take back what a client that is gone holds."""
@@ -190,10 +176,7 @@ class Committer:
         deadline_at = self._store.next_deadline_at
         if deadline_at is not None and self._spares_until_s > self._clock.monotonic_s():
             deadline_at = max(deadline_at, self._clock.at(self._spares_until_s))
-        due_at = earlier(self._store.next_due_at, deadline_at)
-        if self._progress:
-            due_at = earlier(due_at, self._clock.at(self._progressed_s + PROGRESS_PAUSE_S))
-        return due_at
+        return earlier(earlier(self._store.next_due_at, deadline_at), self._last_words.due_at)
 
     @property
     def is_full(self) -> bool:
@@ -298,10 +281,7 @@ class Committer:
 
     def _swap(self) -> OpenBatch:
         taken, self._open = self._open, OpenBatch()
-        if self._progress and self._clock.monotonic_s() >= self._progressed_s + PROGRESS_PAUSE_S:
-            for its in list(islice(self._progress, MAX_PROGRESS)):
-                taken.batch.progress[its] = self._progress.pop(its)
-            self._progressed_s = self._clock.monotonic_s()
+        taken.batch.progress |= self._last_words.take_due()
         self._in_flight = True
         self._wanted = Event()
         self._swapped.set()

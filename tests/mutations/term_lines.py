@@ -117,9 +117,9 @@ TERMS = (
     ),
     Mutation(
         name="terms: the last progress before the result lost",
-        file="dtm/server/committer.py",
-        line="        if its in self._progress:\n",
-        weakened="        if False:\n",
+        file="dtm/server/lastwords.py",
+        line="if its in self._words else {}",
+        weakened="if False else {}",
         tests=_WIRE,
     ),
     Mutation(

@@ -12,7 +12,7 @@ import pytest
 from anyio import create_task_group
 
 from dtm.server import monitor
-from dtm.server.committer import MAX_PROGRESS, PROGRESS_PAUSE_S
+from dtm.server.lastwords import MOST, PAUSE_S
 from dtm.server.roster import Member
 from dtm.storage.batch import NewTask, Progress, Registration, Submission
 from tests.server.live import Live, Peer, failure, release, serving, submission, success
@@ -330,16 +330,16 @@ async def test_the_last_word_before_the_result_is_kept(live: Live, peer: Peer) -
 async def test_a_flood_of_progress_goes_to_the_disk_in_parts(tmp_path: Path) -> None:
     """No commit is held up by what thousands of tasks have to say; who has waited longest comes first."""
     async with hub_on(tmp_path) as hub:
-        for number in range(MAX_PROGRESS + 5):
+        for number in range(MOST + 5):
             hub.committer.note_progress(number, number, Progress(0.1))
         hub.committer.note_progress(0, 0, Progress(0.2))
         first = hub.committer._swap().batch.progress
         at_once = hub.committer._swap().batch.progress
-        await anyio.sleep(PROGRESS_PAUSE_S)
+        await anyio.sleep(PAUSE_S)
         second = hub.committer._swap().batch.progress
 
-    assert (len(first), first[0, 0], len(at_once)) == (MAX_PROGRESS, Progress(0.2), 0)
-    assert list(second) == [(number, number) for number in range(MAX_PROGRESS, MAX_PROGRESS + 5)]
+    assert (len(first), first[0, 0], len(at_once)) == (MOST, Progress(0.2), 0)
+    assert list(second) == [(number, number) for number in range(MOST, MOST + 5)]
 
 
 async def test_progress_reaches_the_store_although_nothing_else_happens(live: Live, peer: Peer) -> None:
