@@ -39,6 +39,7 @@ class Slots:
         self._processes = Processes()
         self._coroutines = Coroutines(self._end_coroutine)
         self._threads_to_come = self._count = count
+        self._has_spare_thread = False
         # One for each slot that is free. A coroutine takes that of the thread that has begun it with it.
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(count):
@@ -54,8 +55,9 @@ class Slots:
             self._add_thread(work)
 
     def _add_thread(self, work: Work) -> None:
-        # One thread begins any number of coroutines.
-        if work.handler.executor != "async" or self._threads_to_come == self._count:
+        # One thread more than there are tasks that keep theirs begins any number of coroutines.
+        if work.handler.executor != "async" or not self._has_spare_thread:
+            self._has_spare_thread |= work.handler.executor == "async"
             self._threads_to_come -= 1
             name = f"slot-{self._count - self._threads_to_come}"
             threading.Thread(target=self.serve, name=name, daemon=True).start()

@@ -129,6 +129,23 @@ def test_one_thread_begins_any_number_of_coroutines(make_slots: Callable[[int], 
     assert len(ended(slots, 1_000)) == 1_000
 
 
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_coroutine_waits_for_no_thread_that_is_busy(
+    make_slots: Callable[[int], Slots], crowd: Crowd, earlier: int
+) -> None:
+    """As long as there are slots it begins at once, whatever came before."""
+    slots = make_slots(5)
+    if earlier:
+        slots.put(work(1, crowd.coroutine))
+    for number in range(2, 4):
+        slots.put(work(number, crowd.thread))
+    in_the_end(lambda: crowd.running == 2 + earlier)
+    for number in range(4, 6):
+        slots.put(work(number, crowd.coroutine))
+
+    in_the_end(lambda: crowd.running == 4 + earlier)
+
+
 def test_a_coroutine_that_is_asked_to_stop_is_cancelled(make_slots: Callable[[int], Slots]) -> None:
     """It may clean up, and counts as cancelled, without another try."""
     cleaned: list[str] = []
