@@ -63,7 +63,7 @@ class Supervisor:
                 return
 
     async def _run_once(self, command: Sequence[str]) -> int:
-        process = await anyio.open_process(command, stdin=subprocess.PIPE, stdout=None, stderr=None, **_OWN_GROUP)
+        process = await anyio.open_process(command, stdin=subprocess.PIPE, stdout=None, stderr=None, **OWN_GROUP)
         self._running.add(process)
         try:
             if self._is_stopping:
@@ -87,8 +87,9 @@ async def _end_input(process: Process) -> None:
         await process.stdin.aclose()
 
 
-_OWN_GROUP: dict[str, Any] = (
+OWN_GROUP: dict[str, Any] = (
     {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     if os.name == "nt"
     else {"start_new_session": True}
 )
+"""What keeps the Ctrl-C of a terminal from a process."""

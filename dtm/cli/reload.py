@@ -1,16 +1,22 @@
-"""`--reload`: see that a file of Python below a folder has changed.
+"""`--reload`: begin anew when a file of Python below a folder has changed.
 
-By looking twice a second at the time and size of each: any file system tells those, and development needs no more.
+Seen by looking twice a second at the time and size of each: any file system tells those, and development needs no more.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import random
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio import to_thread
+import structlog
+from anyio import Event, create_task_group, to_thread
+
+from dtm.cli.processes import OWN_GROUP, Supervisor
 
 LOOK_EVERY_S = 0.5
 
@@ -18,6 +24,55 @@ LOOK_EVERY_S = 0.5
 _PASSED_OVER = {"__pycache__", "node_modules", "site-packages"}
 
 Snapshot = dict[str, tuple[int, int]]
+
+log = structlog.get_logger()
+
+
+async def run_reloading(
+    folder: Path, check: Sequence[str], commands: Sequence[Sequence[str]], stop: Event, now: Event
+) -> int:
+    """Run `commands` until `stop`, and anew after each change below `folder`; after `now` kill what is left.
+
+    What is broken is said once, by the command `check`, which ends well if the others can begin; then they wait for
+    the next change.
+
+    Returns:
+        How many did not end well.
+    """
+    while True:
+        outdated, before = Event(), snapshot(folder)
+        async with create_task_group() as group:
+            group.start_soon(_then, stop.wait, outdated.set)
+            group.start_soon(_then, partial(changed, folder, before), outdated.set)
+            failed = 0
+            if await _is_sound(check, outdated):
+                failed = await Supervisor(random.Random()).run(commands, outdated, now)
+            elif not outdated.is_set():
+                failed = len(commands)
+                log.warning("reload.waiting", why="nothing runs until a file changes", folder=str(folder))
+                await outdated.wait()
+            group.cancel_scope.cancel()
+        if stop.is_set():
+            return failed
+        log.info("reloading")
+
+
+async def _is_sound(check: Sequence[str], outdated: Event) -> bool:
+    """Say whether `check` ends well; one that is still at it once `outdated` is killed, and has not."""
+    code = None
+    async with create_task_group() as group:
+        group.start_soon(_then, outdated.wait, group.cancel_scope.cancel)
+        done = await anyio.run_process(
+            check, stdin=subprocess.DEVNULL, stdout=None, stderr=None, check=False, **OWN_GROUP
+        )
+        code = done.returncode
+        group.cancel_scope.cancel()
+    return code == 0
+
+
+async def _then(wait: Callable[[], Awaitable[object]], act: Callable[[], object]) -> None:
+    await wait()
+    act()
 
 
 async def changed(folder: Path, since: Snapshot) -> str:

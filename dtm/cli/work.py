@@ -9,14 +9,13 @@ import random
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import structlog
-from anyio import Event, create_task_group
+from anyio import Event
 from msgspec import Struct
 
 from dtm.cli.credentials import credential_options, take_files
@@ -25,7 +24,7 @@ from dtm.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure
 from dtm.cli.loop import run
 from dtm.cli.options import DURATION, Address, config_option, setting
 from dtm.cli.processes import Supervisor
-from dtm.cli.reload import changed, snapshot
+from dtm.cli.reload import run_reloading
 from dtm.cli.remote import NUMBERED_NAME, server_option
 from dtm.cli.signals import stop_events
 from dtm.client.dial import dial
@@ -83,6 +82,7 @@ class Options(Struct, frozen=True, kw_only=True):
     log_format: LogFormat
     log_level: LogLevel
     until_eof: bool
+    check: bool
 
 
 @click.command()
@@ -133,6 +133,7 @@ class Options(Struct, frozen=True, kw_only=True):
 @setting("--log-format", type=click.Choice(LOG_FORMATS), default="console", help="For people, or JSON lines.")
 @setting("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="How much to log.")
 @click.option("--until-eof", is_flag=True, hidden=True, help="Stop at the end of standard input.")
+@click.option("--check", is_flag=True, hidden=True, help="Only see whether everything is there that is to be run.")
 def work(**values: Any) -> int:
     """Run tasks. This is what dtm-client does when no command is named.
 
@@ -146,6 +147,8 @@ def work(**values: Any) -> int:
     if options.reload:
         return run(lambda: _work_reloading(options))
     handlers, credentials = _handlers(options), options.credentials.read()
+    if options.check:
+        return 0
     if options.processes > 1:
         return run(lambda: _work_in_processes(options))
     return run(lambda: _work(options, handlers, credentials))
@@ -178,25 +181,12 @@ async def _work_in_processes(options: Options) -> int:
 
 
 async def _work_reloading(options: Options) -> int:
-    """Run the workers in processes, and begin anew with each change; a module that is broken is waited for."""
     # Python tells a change by the second and the size, and would run what it had compiled before.
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    check = (*_command(options, "check", 1), "--check")
     with stop_events() as (stop, now):
-        while True:
-            outdated, before = Event(), snapshot(options.app_dir)
-            async with create_task_group() as group:
-                group.start_soon(_set_after, stop.wait, outdated)
-                group.start_soon(_set_after, partial(changed, options.app_dir, before), outdated)
-                failed = await Supervisor(random.Random()).run(_commands(options), outdated, now)
-                group.cancel_scope.cancel()
-            if stop.is_set():
-                return min(failed, 1)
-            log.info("reloading")
-
-
-async def _set_after(wait: Callable[[], Awaitable[object]], event: Event) -> None:
-    await wait()
-    event.set()
+        failed = await run_reloading(options.app_dir, check, _commands(options), stop, now)
+    return min(failed, 1)
 
 
 def _commands(options: Options) -> list[Sequence[str]]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import anyio
 import pytest
@@ -125,11 +125,15 @@ def test_each_process_gets_the_options_of_the_whole(changes: dict[str, Any]) -> 
 
 
 @asynccontextmanager
-async def started(live: Live, *words: str) -> AsyncIterator[Process]:
+async def started(
+    live: Live, *words: str, stderr: IO[bytes] | None = None, cwd: Path | None = None
+) -> AsyncIterator[Process]:
     """Run `dtm-client work` as long as the context lasts."""
     command = [sys.executable, "-m", "dtm.cli.client", "work", "--server", f"127.0.0.1:{live.port}", "--name", "w"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DTM_")}
-    async with await anyio.open_process([*command, *words], env=environment, stdin=None, stderr=None) as process:
+    async with await anyio.open_process(
+        [*command, *words], env=environment, stdin=None, stderr=stderr, cwd=cwd
+    ) as process:
         try:
             yield process
         finally:
@@ -257,6 +261,56 @@ async def test_a_change_of_a_module_is_taken_up(tmp_path: Path, monkeypatch: pyt
 
         assert (await shouted(live, "ho"))[0] == "HO?"
         assert {event["why"] for event in live.logged("client.left")} == {"goodbye"}
+        process.send_signal(signal.SIGTERM)
+        with fail_after(LONG_S):
+            assert await process.wait() == 0
+
+
+def put(folder: Path, text: str) -> None:
+    """Replace a user's module in one step: nobody sees half of it."""
+    draft = folder / "draft"
+    draft.write_text(text)
+    draft.replace(folder / "shop_tasks.py")
+
+
+@posix_only
+async def test_what_is_broken_is_said_once(tmp_path: Path) -> None:
+    """With --reload, however many processes there are to be; also what is broken anew, and also from the start."""
+    put(tmp_path, "def broken(:")
+    options = ("--app", "shop_tasks:app", "--app-dir", str(tmp_path), "--reload", "--processes", "2")
+    errors = tmp_path / "errors"
+    with errors.open("wb") as stderr:
+        async with serving(tmp_path) as live, started(live, *options, stderr=stderr) as process:
+            await eventually(lambda: errors.read_text().count("reload.waiting") == 1, within_s=3 * LONG_S)
+            put(tmp_path, "import nothing_of_that_name")
+            await eventually(lambda: errors.read_text().count("reload.waiting") == 2, within_s=3 * LONG_S)
+            put(tmp_path, TASKS.format(executor="thread", mark="!"))
+            await registered(live, 2)
+            put(tmp_path, "def broken(:")
+            await eventually(lambda: errors.read_text().count("reload.waiting") == 3, within_s=3 * LONG_S)
+            process.send_signal(signal.SIGTERM)
+            with fail_after(LONG_S):
+                assert await process.wait() == 1
+
+    found = [line for line in errors.read_text().splitlines() if line.startswith("Error:")]
+    assert [("SyntaxError" in line, "nothing_of_that_name" in line) for line in found] == [
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
+    assert "process.died" not in errors.read_text()
+
+
+@posix_only
+async def test_a_check_that_hangs_is_ended(tmp_path: Path) -> None:
+    """With --reload: by the next change, and by whoever stops the client."""
+    put(tmp_path, "import os, time; open('began', 'a').write('.'); time.sleep(600)")
+    options = ("--app", "shop_tasks:app", "--app-dir", str(tmp_path), "--reload")
+    async with serving(tmp_path) as live, started(live, *options, cwd=tmp_path) as process:
+        began = tmp_path / "began"
+        await eventually(lambda: began.exists() and began.read_text() == ".", within_s=3 * LONG_S)
+        put(tmp_path, "import os, time; open('began', 'a').write('..'); time.sleep(600)")
+        await eventually(lambda: began.read_text() == "...", within_s=3 * LONG_S)
         process.send_signal(signal.SIGTERM)
         with fail_after(LONG_S):
             assert await process.wait() == 0
