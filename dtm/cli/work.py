@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from dtm.cli.remote import NUMBERED_NAME, server_option
 from dtm.cli.signals import stop_events
 from dtm.client.dial import dial
 from dtm.client.handlers import Handlers, registry, select
+from dtm.client.origin import Origin, told
 from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
@@ -36,9 +38,9 @@ from dtm.core.durations import format_duration
 from dtm.security.credentials import Credentials
 from dtm.security.files import CredentialFiles
 from dtm.tasks.builtin import BUILTIN, with_failures
+from dtm.tasks.server import variables
 
 log = structlog.get_logger()
-
 
 _FOLDER = click.Path(file_okay=False, exists=True, path_type=Path)
 
@@ -146,15 +148,17 @@ def work(**values: Any) -> int:
     configure_logging(options.log_format, options.log_level)
     if options.reload:
         return run(lambda: _work_reloading(options))
-    handlers, credentials = _handlers(options), options.credentials.read()
-    if options.check:
-        return 0
-    if options.processes > 1:
-        return run(lambda: _work_in_processes(options))
-    return run(lambda: _work(options, handlers, credentials))
+    origin = variables(options.server, options.credentials)
+    with told(origin):
+        handlers, credentials = _handlers(options), options.credentials.read()
+        if options.check:
+            return 0
+        if options.processes > 1:
+            return run(lambda: _work_in_processes(options))
+        return run(lambda: _work(options, handlers, credentials, origin))
 
 
-async def _work(options: Options, handlers: Handlers, credentials: Credentials) -> int:
+async def _work(options: Options, handlers: Handlers, credentials: Credentials, origin: Origin) -> int:
     settings = WorkerSettings(
         host=options.server.host,
         port=options.server.port,
@@ -166,8 +170,8 @@ async def _work(options: Options, handlers: Handlers, credentials: Credentials) 
     with stop_events() as (stop, now):
         if options.until_eof:
             _stop_at_end_of_input(stop)
-        connect = dial(credentials)
-        worker = Worker(settings, handlers, prefetch, connect=connect, slots=threads, chance=random.Random())
+        connect, slots = dial(credentials), partial(threads, origin=origin)
+        worker = Worker(settings, handlers, prefetch, connect=connect, slots=slots, chance=random.Random())
         unheard = await worker.run(stop, now)
     if unheard:
         log.warning("stopped", unfinished=unheard)

@@ -15,20 +15,23 @@ from queue import Empty, SimpleQueue
 from dtm.client.coroutines import Coroutines
 from dtm.client.current import become
 from dtm.client.handlers import run_sync
+from dtm.client.origin import UNKNOWN, Origin
 from dtm.client.pool.processes import Processes
 from dtm.client.work import StopReason, Work
 from dtm.protocol.framing import MAX_VALUE
 
 
-def threads(count: int, on_done: Callable[[], object]) -> Slots:
-    """Give `count` slots, with as many threads, which start as they are needed."""
-    return Slots(on_done, time.perf_counter, count=count)
+def threads(count: int, on_done: Callable[[], object], *, origin: Origin = UNKNOWN) -> Slots:
+    """Give `count` slots, with as many threads, which start as they are needed; processes are told of `origin`."""
+    return Slots(on_done, time.perf_counter, count=count, origin=origin)
 
 
 class Slots:
     """What waits, what has run and how one run goes; threads, or what stands for them, call `take` and `run`."""
 
-    def __init__(self, on_done: Callable[[], object], clock_s: Callable[[], float], *, count: int = 0) -> None:
+    def __init__(
+        self, on_done: Callable[[], object], clock_s: Callable[[], float], *, count: int = 0, origin: Origin = UNKNOWN
+    ) -> None:
         self._waiting: SimpleQueue[Work] = SimpleQueue()
         self._done: deque[Work] = deque()
         self._is_told = False
@@ -36,7 +39,7 @@ class Slots:
         self._on_done = on_done
         self._clock_s = clock_s
         self._begun_s = clock_s()
-        self._processes = Processes()
+        self._processes = Processes(origin)
         self._coroutines = Coroutines(self._end_coroutine)
         self._threads_to_come = self._count = count
         self._has_spare_thread = False

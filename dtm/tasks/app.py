@@ -43,7 +43,8 @@ class App:
 
     The server is `server` ("host:port"), else the variable `DTM_SERVER`, else 127.0.0.1:12345; the credentials are
     those named here, else those that `DTM_TOKEN_FILE`, `DTM_TLS`, `DTM_TLS_CA`, `DTM_TLS_CERT` and `DTM_TLS_KEY`
-    name, as for dtm-client. Nothing is read or connected before the app is used.
+    name, as for dtm-client. In a worker, an app without `server` speaks to the worker's, with the worker's credentials:
+    what a task submits goes to where the task is from. Nothing is read or connected before the app is used.
 
     Raises:
         ValueError: `server` is no address.

@@ -1,4 +1,8 @@
-"""Which server an app speaks to, and with what: from its arguments, else from the variables that dtm-client reads."""
+"""Which server an app speaks to, and with what.
+
+From its arguments; else, where a worker runs tasks, the server that has given them out; else from the variables that
+dtm-client reads.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from dtm.client.origin import origin
 from dtm.core.addresses import Address, parse_address
 from dtm.security.errors import Misconfigured
 from dtm.security.files import CredentialFiles
@@ -19,7 +24,7 @@ _NO = ("", "0", "false", "f", "no", "n", "off")
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """What an app was told of its server; None stands for what the environment says."""
+    """What an app was told of its server; None stands for what the worker that runs here, or the environment, says."""
 
     address: str | None = None
     token_file: Path | None = None
@@ -34,6 +39,9 @@ class Server(Struct, frozen=True, kw_only=True):
         Raises:
             Misconfigured: a variable, or the address that was given, is none.
         """
+        if self.address is None:
+            # Of another server the worker's token is none of the business, and its authorities know nothing.
+            environment = origin() or environment
 
         def path(given: Path | None, variable: str) -> Path | None:
             return given or (Path(environment[variable]) if environment.get(variable) else None)
@@ -50,6 +58,15 @@ class Server(Struct, frozen=True, kw_only=True):
             tls_cert=path(self.tls_cert, "DTM_TLS_CERT"),
             tls_key=path(self.tls_key, "DTM_TLS_KEY"),
         )
+
+
+def variables(address: Address, files: CredentialFiles) -> dict[str, str]:
+    """Write the environment in which `find` would give these, wherever the program goes meanwhile."""
+    named = {name: value for name, value in structs.asdict(files).items() if value}
+    return {
+        "DTM_SERVER": str(address),
+        **{f"DTM_{name.upper()}": "1" if value is True else str(value.absolute()) for name, value in named.items()},
+    }
 
 
 def _flag(variable: str, text: str) -> bool:

@@ -19,13 +19,15 @@ from dtm.client.dial import dial
 from dtm.client.prefetch import FixedPrefetch
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
+from dtm.core.addresses import Address
 from dtm.security.credentials import Credentials
+from dtm.security.files import CredentialFiles
 from dtm.server.app import StopRequest, serve
 from dtm.server.listener import Listener, port_of
 from dtm.server.machine import Machine, this_machine
 from dtm.server.settings import Settings
 from dtm.tasks.app import App
-from dtm.tasks.server import Server
+from dtm.tasks.server import Server, variables
 
 HOST = "127.0.0.1"
 # A test waits for each of these: what takes a second in the field takes a hundredth here.
@@ -112,8 +114,9 @@ class _Bound:
 
 async def _work(app: App, port: int, concurrency: int, leave: Event) -> None:
     settings = WorkerSettings(host=HOST, port=port, name="dtm-testing", concurrency=concurrency, shutdown_timeout_s=0.0)
+    slots = partial(threads, origin=variables(Address(HOST, port), CredentialFiles()))
     connect = dial(Credentials(None, None))
-    worker = Worker(settings, app.handlers, FixedPrefetch(0), connect=connect, slots=threads, chance=random.Random())
+    worker = Worker(settings, app.handlers, FixedPrefetch(0), connect=connect, slots=slots, chance=random.Random())
     await worker.run(leave, Event())
 
 

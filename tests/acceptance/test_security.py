@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.cluster import Cluster, Process, end
 from tests.certificates import Authority
-from tests.security.files import ADMIN, PRODUCER, WORKER, token_file
+from tests.security.files import ADMIN, BOTH, PRODUCER, WORKER, token_file
 
 pytest_plugins = ("tests.wheel",)
 
@@ -38,7 +38,7 @@ def guarded(cluster: Cluster) -> Guarded:
     """A server with a token of each role, TLS, and certificates demanded of nobody."""
     folder = cluster.folder
     pair = Authority(folder).issue()
-    token_file(folder, *(f"{role} {token}" for role, token in TOKENS.items()))
+    token_file(folder, *(f"{role} {token}" for role, token in TOKENS.items()), f"worker,producer {BOTH}")
     for role, token in TOKENS.items():
         token_file(folder, f"{role} {token}", name=f"{role}.token")
     files = ("--token-file", "tokens", "--tls-cert", pair.cert.name, "--tls-key", pair.key.name)
@@ -129,6 +129,56 @@ def test_a_token_is_replaced_without_a_gap(guarded: Guarded) -> None:
             results.append(is_known)
 
     assert results == [True, False, True, True, False, True]
+
+
+RELAY = """
+import os
+import dtm
+
+app = dtm.App()
+elsewhere = dtm.App("127.0.0.1:1")
+
+@app.task
+def leaf(word: str) -> str:
+    return word
+
+@app.task
+async def coroutine() -> str:
+    async with app:
+        return await (await leaf.submit("coroutine")).result("30s")
+
+@app.task
+def thread() -> str:
+    return leaf.sync.submit("thread").result("30s")
+
+@app.task(executor="process")
+def process() -> str:
+    os.chdir("/")
+    return leaf.sync.submit("process").result("30s")
+
+@app.task(executor="process", max_retries=1)
+def abroad() -> str:
+    return elsewhere.task(leaf.function).sync.submit("abroad").result("30s")
+"""
+
+
+def test_what_a_task_submits_goes_where_the_task_is_from(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its worker's credentials, whatever the environment says; only an app with a server of its own has that."""
+    cluster = guarded.cluster
+    (cluster.folder / "relay.py").write_text(RELAY)
+    token_file(cluster.folder, f"worker,producer {BOTH}", name="both.token")
+    submit = ("dtm-client", "submit", *guarded.server, *guarded.credentials("producer"), "--json", "--wait")
+    for variable, wrong in (("SERVER", "127.0.0.1:1"), ("TOKEN_FILE", "none.token"), ("TLS_CA", "none.pem")):
+        monkeypatch.setenv(f"DTM_{variable}", wrong)
+    worker, log = cluster.start(
+        "dtm-client", *guarded.server, *guarded.credentials("both"), "--app", "relay:app", "--concurrency", "4"
+    )
+    cluster.eventually("it is registered", lambda: "registered" in log.read_text(), of=worker, log=log)
+
+    for kind in ("coroutine", "thread", "process"):
+        assert cluster.finish(*submit, kind, "{}").stdout == f"{kind}\n"
+    assert "none.token" in cluster.finish(*submit, "--max-retries", "1", "abroad", "{}", code=1).stderr
+    assert end(worker) == 0
 
 
 def _server_files() -> tuple[str, ...]:

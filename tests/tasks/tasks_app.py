@@ -74,3 +74,9 @@ def snooze_once(at: float) -> int:
     if time.time() < at:
         raise dtm.Snooze(0.05)
     return dtm.current().attempt
+
+
+@app.task(executor="process")
+def relay(name: str) -> str:
+    """Have another task do it, from a process."""
+    return greet.sync.submit(name).result("1m")

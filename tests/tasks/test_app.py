@@ -12,10 +12,13 @@ import pytest
 from msgspec import Raw
 
 import dtm
+from dtm.client.origin import told
+from dtm.core.addresses import Address
 from dtm.protocol.messages import RetryPolicy, SubmittedTask
 from dtm.security.errors import Misconfigured
+from dtm.security.files import CredentialFiles
 from dtm.tasks.options import Settings, SubmitOptions, TaskOptions, checked, combined, submitted
-from dtm.tasks.server import Server
+from dtm.tasks.server import Server, variables
 
 
 def double(number: int) -> int:
@@ -194,6 +197,25 @@ def test_credentials_are_named_as_for_the_command_line() -> None:
     _, files = Server(tls_ca=Path("mine.pem")).find(environment)
 
     assert list(files.words()) == ["--token-file", "t", "--tls", "--tls-ca", "mine.pem"]
+
+
+def test_in_a_worker_the_server_is_the_one_that_the_tasks_are_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that the worker has for it and nothing of the environment's; an app's own server has that as before."""
+    environment = {"DTM_SERVER": "a:1", "DTM_TLS_CERT": "cert.pem"}
+    files, here = CredentialFiles(token_file=Path("t"), tls=True), Path.cwd()
+    with told(variables(Address("::1", 2), files)):
+        monkeypatch.chdir(tmp_path)
+        address, found = Server().find(environment)
+        other, others = Server(address="b:3").find(environment)
+        _, mixed = Server(token_file=Path("mine")).find(environment)
+
+    assert str(address) == "[::1]:2"
+    assert found == CredentialFiles(token_file=here / "t", tls=True)
+    assert mixed == CredentialFiles(token_file=Path("mine"), tls=True)
+    assert (str(other), others) == ("b:3", CredentialFiles(tls_cert=Path("cert.pem")))
+    assert str(Server().find(environment)[0]) == "a:1"
 
 
 @pytest.mark.parametrize(

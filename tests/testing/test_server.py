@@ -12,7 +12,7 @@ import structlog
 import dtm
 from dtm.storage.reader import Reader
 from dtm.testing import server
-from tests.tasks.tasks_app import app, fail, greet, wait
+from tests.tasks.tasks_app import app, fail, greet, relay, wait
 from tests.waiting import LONG_S, in_the_end
 
 
@@ -68,3 +68,10 @@ def test_what_a_test_raises_passes() -> None:
     """As it is, not in a group."""
     with pytest.raises(KeyError, match="mine"), server(app):
         raise KeyError("mine")
+
+
+def test_a_task_in_a_process_submits_to_that_server_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process imports the app anew, and knows of no context of the test's."""
+    monkeypatch.setenv("DTM_SERVER", "127.0.0.1:1")
+    with server(app):
+        assert relay.sync.submit("you").result(LONG_S) == "hello, you"

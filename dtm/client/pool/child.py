@@ -21,6 +21,7 @@ from typing import Protocol
 from dtm.client.current import CurrentTask, running
 from dtm.client.failures import Failure, failure
 from dtm.client.handlers import Handler, Outcome, Returned, Success, run_async, run_sync
+from dtm.client.origin import told
 from dtm.client.pool.childlog import forward_logs
 from dtm.client.pool.sources import CannotLoad, load
 from dtm.client.pool.speech import Begun, Channel, Failed, Order, PutOff, Request, Setup, Succeeded, Told, Word
@@ -62,8 +63,9 @@ class Child:
         sys.path[:] = setup.path
         forward_logs(self._say, setup.level)
         threading.Thread(target=self._hear, args=(words,), name="client", daemon=True).start()
-        while not self._is_asked:
-            self._perform(self._orders.get())
+        with told(setup.origin):
+            while not self._is_asked:
+                self._perform(self._orders.get())
 
     def _perform(self, order: Order) -> None:
         task = _TellingTask(order.task_id, order.kind, order.attempt, _say=self._say)

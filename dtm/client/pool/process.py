@@ -20,6 +20,7 @@ from msgspec import Raw
 
 from dtm.client.failures import MOST_TRACEBACK_LINES, Failure
 from dtm.client.handlers import Outcome, Returned, Success
+from dtm.client.origin import Origin
 from dtm.client.pool.output import Output
 from dtm.client.pool.speech import Answer, Begun, Channel, Failed, Logged, Order, PutOff, Setup, Succeeded, Told, Word
 from dtm.client.work import Work
@@ -39,7 +40,7 @@ log = structlog.get_logger()
 class PoolProcess:
     """A process that runs one task at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Origin) -> None:
         ours, theirs = socket.socketpair()
         try:
             self._popen = _started(theirs.fileno())
@@ -55,7 +56,7 @@ class PoolProcess:
         self._selector = selectors.DefaultSelector()
         for number in (ours.fileno(), *(output.number for output in self._outputs)):
             self._selector.register(number, selectors.EVENT_READ)
-        self._unsaid: list[Word] = [Setup(sys.path, log.bind().get_effective_level())]
+        self._unsaid: list[Word] = [Setup(sys.path, log.bind().get_effective_level(), dict(origin))]
         self._errors: deque[str] = deque(maxlen=MOST_TRACEBACK_LINES)
         self._is_gone = False
         self._is_told_to_stop = False

@@ -10,6 +10,7 @@ import time
 from collections import deque
 
 from dtm.client.handlers import Outcome, unsuccessful
+from dtm.client.origin import UNKNOWN, Origin
 from dtm.client.pool.process import PoolProcess
 from dtm.client.work import Work
 
@@ -19,9 +20,13 @@ _LOOK_S = 0.01
 
 
 class Processes:
-    """A pool of processes; each task that runs here takes one, in the thread that calls `run`."""
+    """A pool of processes; each task that runs here takes one, in the thread that calls `run`.
 
-    def __init__(self) -> None:
+    The tasks come from `origin`, which their own code may want to know.
+    """
+
+    def __init__(self, origin: Origin = UNKNOWN) -> None:
+        self._origin = origin
         self._idle: deque[PoolProcess] = deque()
         self._busy: set[PoolProcess] = set()
         self._is_closed = False
@@ -53,7 +58,7 @@ class Processes:
 
     def _take(self) -> PoolProcess:
         with self._taking:
-            process = self._usable() or PoolProcess()
+            process = self._usable() or PoolProcess(self._origin)
             self._busy.add(process)
             if self._is_closed:
                 process.kill_soon()

@@ -24,10 +24,11 @@ class Word(Struct, frozen=True, tag=True):
 
 
 class Setup(Word, frozen=True):
-    """Where to import from, and what to log."""
+    """Where to import from, what to log, and the server that the tasks are from."""
 
     path: list[str]
     level: int
+    origin: dict[str, str]
 
 
 class Order(Word, frozen=True):

@@ -394,7 +394,7 @@ def test_a_process_ends_when_nobody_is_at_the_other_end(tmp_path: Path) -> None:
         process = _started(theirs.fileno())
     order = Order(70, "sleep", 1, SOURCE, msgspec.Raw(json.dumps(str(tmp_path)).encode()), MAX_VALUE)
     with ours:
-        Channel(ours, Answer).say(Setup(sys.path, 0), order)
+        Channel(ours, Answer).say(Setup(sys.path, 0, {}), order)
         begun(tmp_path)
     for pipe in (process.stdout, process.stderr):
         assert pipe is not None
