@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 
 from anyio import Event
+from msgspec import UNSET
 
 from dtm.core.errors import DtmError
 from dtm.core.lifecycle import ENDED
@@ -154,9 +155,7 @@ class Watches:
         elif status.state in ENDED:
             watch.hear_end(TaskFinished(task_id, status.state, status.value, status.error))
         else:
-            watch.hear_update(
-                TaskUpdate(task_id, status.state, status.retry_count, status.fraction, status.note, status.run_at)
-            )
+            watch.hear_update(_as_update(task_id, status))
 
     def hear(self, message: TaskFinished | TaskUpdate) -> None:
         """Note a notice."""
@@ -177,3 +176,15 @@ class Watches:
     def _ask(self, task_ids: Iterable[int]) -> None:
         self._unasked.update(dict.fromkeys(task_ids))
         self._has_unasked.set()
+
+
+def _as_update(task_id: int, status: TaskStatus) -> TaskUpdate:
+    return TaskUpdate(
+        task_id,
+        status.state,
+        status.retry_count,
+        status.fraction,
+        status.note,
+        status.run_at,
+        status.cancel_requested or UNSET,
+    )

@@ -285,7 +285,10 @@ class TaskFinished(Message, frozen=True, omit_defaults=True):
 
 
 class TaskUpdate(Message, frozen=True):
-    """A task you asked about goes on: this is how it stands now."""
+    """A task you asked about goes on: this is how it stands now.
+
+    `cancel_requested` is left out unless somebody has asked that it be stopped.
+    """
 
     task_id: Id
     state: str
@@ -293,6 +296,7 @@ class TaskUpdate(Message, frozen=True):
     fraction: Share | None = None
     note: str = ""
     next_run_at: UnixSeconds | None = None
+    cancel_requested: bool | UnsetType = UNSET
 
 
 class TaskStatus(Struct, frozen=True, omit_defaults=True):

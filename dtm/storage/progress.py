@@ -24,7 +24,7 @@ _NOTE = (
         is_in(State.ASSIGNED),
     )
     .values(progress=_GIVEN.c.progress)
-    .returning(tasks.c.id, tasks.c.retry_count, tasks.c.progress)
+    .returning(tasks.c.id, tasks.c.retry_count, tasks.c.progress, tasks.c.cancel_requested_at)
 )
 
 
@@ -34,8 +34,8 @@ def note(tx: Transaction, progress: Mapping[tuple[int, int], Progress]) -> None:
         return
     items = [(assignment, task, _text(its)) for (assignment, task), its in progress.items()]
     changed = tx.run(_NOTE, {"rows": rows(items)}).fetchall()
-    for task_id, retry_count, text in changed:
-        tx.receipt.progressed.append(Progressed(task_id, retry_count, read(text)))
+    for task_id, retry_count, text, requested_at in changed:
+        tx.receipt.progressed.append(Progressed(task_id, retry_count, read(text), requested_at is not None))
 
 
 def read(text: str | None) -> Progress:

@@ -129,11 +129,12 @@ class Stopped(Struct, frozen=True, gc=False):
 
 
 class Progressed(Struct, frozen=True, gc=False):
-    """A running task that has come so far."""
+    """A running task that has come so far, and whether it was asked to stop."""
 
     task_id: int
     retry_count: int
     progress: Progress
+    cancel_requested: bool = False
 
 
 class Left(Struct, frozen=True):

@@ -28,6 +28,7 @@ class Update(Struct, frozen=True):
     retry_count: how many of its attempts have failed.
     fraction, note: the last progress that the task has told, None and empty if none.
     next_run_at: when a task that is scheduled is to run.
+    cancel_requested: whether somebody has asked that it be stopped while it ran.
     """
 
     state: str
@@ -35,6 +36,7 @@ class Update(Struct, frozen=True):
     fraction: float | None = None
     note: str = ""
     next_run_at: datetime | None = None
+    cancel_requested: bool = False
 
 
 class Status(Update, frozen=True, kw_only=True):
@@ -43,7 +45,6 @@ class Status(Update, frozen=True, kw_only=True):
     id: int
     kind: str
     max_retries: int
-    cancel_requested: bool = False
 
 
 class Job(Generic[R_co]):
@@ -145,7 +146,14 @@ def _not_found(id: int) -> NotFound:
 
 
 def _update(update: TaskUpdate) -> Update:
-    return Update(update.state, update.retry_count, update.fraction, update.note, _instant(update.next_run_at))
+    return Update(
+        state=update.state,
+        retry_count=update.retry_count,
+        fraction=update.fraction,
+        note=update.note,
+        next_run_at=_instant(update.next_run_at),
+        cancel_requested=update.cancel_requested is True,
+    )
 
 
 def _status(status: TaskStatus) -> Status:

@@ -282,6 +282,8 @@ async def test_what_is_broken_is_said_once(tmp_path: Path) -> None:
     with errors.open("wb") as stderr:
         async with serving(tmp_path) as live, started(live, *options, stderr=stderr) as process:
             await eventually(lambda: errors.read_text().count("reload.waiting") == 1, within_s=3 * LONG_S)
+            # Longer than several more tries would take.
+            await anyio.sleep(2)
             put(tmp_path, "import nothing_of_that_name")
             await eventually(lambda: errors.read_text().count("reload.waiting") == 2, within_s=3 * LONG_S)
             put(tmp_path, TASKS.format(executor="thread", mark="!"))

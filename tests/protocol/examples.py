@@ -69,6 +69,7 @@ FROM_SERVER: list[ServerMessage] = [
     messages.TaskFinished(7, "dead", error=FAILURE),
     messages.TaskUpdate(7, "assigned", 0),
     messages.TaskUpdate(7, "scheduled", 1, 0.5, "half", 2.5),
+    messages.TaskUpdate(7, "assigned", 0, cancel_requested=True),
     messages.Cancel(7, 8),
     messages.Cancel(7, 8, "timeout"),
     messages.CancelResponse(1, ["cancelled", "assigned", None]),

@@ -297,7 +297,10 @@ async def test_whoever_follows_a_task_hears_how_it_goes(peer: Peer, other: Peer)
     await other.expect("TaskUpdate", state="assigned", retry_count=1)
     await other.ask(cancellation(id))
     await heard(peer, "Cancel")
-    await other.expect("TaskUpdate", state="assigned")
+    asked = {**update, "state": "assigned", "retry_count": 1, "cancel_requested": True}
+    assert await other.expect("TaskUpdate") == asked
+    await peer.say(progress(task, fraction=0.9, note="cleaning up"))
+    assert await other.expect("TaskUpdate") == {**asked, "fraction": 0.9, "note": "cleaning up"}
     await peer.say(success(task, 3))
     await other.expect("TaskFinished", task_id=id, state="completed", value=3)
 

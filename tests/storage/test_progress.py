@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dtm.storage.batch import Batch, Failed, NewTask, Progress, Released, Success
+from dtm.storage.batch import Batch, Cancellation, Failed, NewTask, Progress, Released, Success
 from dtm.storage.receipt import Assigned, Progressed
 from tests.storage.stage import BACKOFF, FAILED, HOPELESS, OK, SECOND, UNBEGUN, Stage, report
 
@@ -24,6 +24,14 @@ def test_the_last_word_is_kept(stage: Stage) -> None:
     assert stage.task(1).progress == HALF
     assert say(stage, assigned, Progress(None, "still")) == [Progressed(1, 0, Progress(None, "still"))]
     assert stage.task(1).progress == Progress(None, "still")
+
+
+def test_the_word_of_a_task_that_was_asked_to_stop_says_so(stage: Stage) -> None:
+    """Whoever looks on does not forget it."""
+    (assigned,) = stage.start()
+    stage.apply(Batch(cancellations=[Cancellation((1,))]))
+
+    assert say(stage, assigned, HALF) == [Progressed(1, 0, HALF, cancel_requested=True)]
 
 
 @pytest.mark.parametrize("pair", [(1, 2), (2, 1), (99, 1), (99, 99)])

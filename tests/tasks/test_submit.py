@@ -14,7 +14,7 @@ import pytest
 from anyio import create_task_group, fail_after
 
 import dtm
-from tests.server.live import Live, serving
+from tests.server.live import Live, serving, success
 from tests.tasks import tasks_app
 from tests.tasks.staff import point, staffed, working
 from tests.tasks.tasks_app import Size, app, area, fail, greet, lie, single, wait
@@ -211,6 +211,26 @@ async def test_updates_tell_of_retries(live: Live) -> None:
     assert retried
     assert retried[0].next_run_at is not None
     assert seen[-1].state == "dead"
+
+
+async def test_updates_tell_that_a_running_task_was_asked_to_stop(idle: Live) -> None:
+    """As it is asked, to whoever looks on from then on, and to the end, whatever that is."""
+    async with idle.dial() as worker:
+        await worker.register("greet")
+        job = await greet.submit("you")
+        task = await worker.expect("Task")
+        updates = job.updates()
+        assert not (await anext(updates)).cancel_requested
+        assert await job.cancel() == "assigned"
+        asked = await anext(updates)
+        assert (asked.state, asked.cancel_requested) == ("assigned", True)
+        later = job.updates()
+        assert await anext(later) == asked
+        await worker.say(success(task, "late"))
+
+        ended = dtm.Update("completed", cancel_requested=True)
+        assert [update async for update in updates] == [ended]
+        assert [update async for update in later] == [ended]
 
 
 # The connection.
