@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -29,25 +30,27 @@ def load_handlers(builtin: Handlers, names: Iterable[str], app_dir: Path) -> Han
         BadApp: one of them cannot be had, or two have the same kind.
     """
     handlers: dict[str, Handler] = dict(builtin)
-    homes = dict.fromkeys(builtin, "dtm itself")
-    loaded: list[App] = []
+    sources = dict.fromkeys(builtin, "dtm itself")
     for name in names:
-        app = load_app(name, app_dir)
-        if any(app is other for other in loaded):
-            continue
-        loaded.append(app)
+        source, app = load_app(name, app_dir)
         for kind, handler in app.handlers.items():
-            if kind in handlers:
+            # An app may be named twice, and have got more tasks by what was imported the second time.
+            if handlers.setdefault(kind, handler) is not handler:
                 raise BadApp(
-                    f"--app {name}: wanted one task for each kind, found {kind!r} here and in {homes[kind]};"
+                    f"--app {name}: wanted one task for each kind, found {kind!r} here and in {sources[kind]};"
                     ' give one of them another kind="…"'
                 )
-            handlers[kind], homes[kind] = handler, name
-    return handlers
+            sources.setdefault(kind, source)
+    return {kind: _found_through(handler, sources[kind]) for kind, handler in handlers.items()}
 
 
-def load_app(name: str, app_dir: Path) -> App:
-    """Import the app that `name` names, looking for its module in `app_dir` first.
+def _found_through(handler: Handler, source: str) -> Handler:
+    """Let a process find the handler as it was found here, whatever name the task has in whatever module."""
+    return replace(handler, source=source) if handler.executor == "process" else handler
+
+
+def load_app(name: str, app_dir: Path) -> tuple[str, App]:
+    """Import the app that `name` names, looking for its module in `app_dir` first; give its full name too.
 
     Raises:
         BadApp: there is none, or its module cannot be imported.
@@ -59,7 +62,8 @@ def load_app(name: str, app_dir: Path) -> App:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     module = _imported(name, module_name, app_dir)
-    return _named(module, name, path) if path else _only(module, name)
+    path = path or _only(module, name)
+    return f"{module_name}:{path}", _named(module, name, path)
 
 
 def _imported(name: str, module_name: str, app_dir: Path) -> ModuleType:
@@ -99,7 +103,7 @@ def _named(module: ModuleType, name: str, path: str) -> App:
     return found
 
 
-def _only(module: ModuleType, name: str) -> App:
+def _only(module: ModuleType, name: str) -> str:
     apps = _apps(module)
     if not apps:
         raise BadApp(f"--app {name}: wanted a dtm.App in {module.__name__}, found none; write app = dtm.App()")
@@ -108,7 +112,7 @@ def _only(module: ModuleType, name: str) -> App:
             f"--app {name}: wanted one dtm.App in {module.__name__}, found {', '.join(apps)};"
             f" name one: --app {name}:{next(iter(apps))}"
         )
-    return next(iter(apps.values()))
+    return next(iter(apps))
 
 
 def _apps(module: ModuleType) -> dict[str, App]:

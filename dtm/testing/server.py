@@ -16,6 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from msgspec import structs
 
 from dtm.client.dial import dial
+from dtm.client.pool.sources import require_sources
 from dtm.client.prefetch import FixedPrefetch
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
@@ -53,7 +54,12 @@ def server(app: App, *, concurrency: int = 4) -> Iterator[TestServer]:
     """Run a server on a temporary database, and a worker of `app`'s tasks, as long as the context lasts.
 
     `app` speaks to it meanwhile. With a `concurrency` of 0 there is no worker: what is submitted stays pending.
+
+    Raises:
+        CannotLoad: a task for a process stands where no process can import it from.
     """
+    if concurrency:
+        require_sources(app.handlers)
     with (
         _logged(),
         # A thread of a worker may still look into a file of the database when the folder goes.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import Raw
 
 from dtm.cli.loading import BadApp, load_app, load_handlers
+from dtm.client.current import CurrentTask
+from dtm.client.handlers import Success
+from dtm.client.pool.processes import Processes
+from dtm.client.work import Work
 from dtm.tasks.builtin import BUILTIN
 from tests.cli.site import Terminal
 
@@ -18,6 +24,21 @@ app = dtm.App()
 @app.task
 def resize(path: str, width: int = 800) -> str:
     return path
+"""
+
+
+PLAIN = """
+def triple(number: int) -> int:
+    return 3 * number
+"""
+
+RENAMED = """
+import plain_h
+from app_h import app
+def double(number: int) -> int:
+    return 2 * number
+doubler = app.task(executor="process")(double)
+tripler = app.task(executor="process")(plain_h.triple)
 """
 
 
@@ -45,18 +66,32 @@ def test_an_app_is_found(tmp_path: Path, name: str) -> None:
     """By its module, where it is the only one, or by its name."""
     module, _, _ = name.partition(":")
     write(tmp_path, **{module: f"{GOOD}\nclass Home:\n    app = app\n"})
-    app = load_app(name.replace("__", "."), tmp_path)
+    source, app = load_app(name.replace("__", "."), tmp_path)
 
+    assert pkgutil.resolve_name(source) is app
     assert list(app.tasks) == ["resize"]
     assert list(load_handlers(BUILTIN, [name.replace("__", ".")], tmp_path)) == ["CheckPrime", "HashText", "resize"]
 
 
 def test_an_app_that_is_named_twice_counts_once(tmp_path: Path) -> None:
-    """Also by a module that imports it from another."""
+    """Also by a module that imports it from another, and has more tasks for it."""
     write(tmp_path, first_d=GOOD, second_d="from first_d import app\n@app.task\ndef more() -> None: ...\n")
     handlers = load_handlers({}, ["first_d", "second_d", "first_d:app"], tmp_path)
 
-    assert list(handlers) == ["resize"]
+    assert list(handlers) == ["resize", "more"]
+
+
+def test_a_process_finds_a_task_whatever_its_name_is(tmp_path: Path) -> None:
+    """Through the app, although the module keeps the plain function under its own name, or has it from elsewhere."""
+    write(tmp_path, plain_h=PLAIN, app_h="import dtm\napp = dtm.App()", tasks_h=RENAMED)
+    handlers = load_handlers({}, ["app_h", "tasks_h"], tmp_path)
+    pool = Processes()
+    found = {}
+    for kind, handler in handlers.items():
+        found[kind] = pool.run(Work(1, handler, b'{"number":4}', CurrentTask(1, kind, 1)), max_value=1_000)
+    pool.close()
+
+    assert found == {"double": Success(Raw(b"8")), "triple": Success(Raw(b"12"))}
 
 
 @pytest.mark.parametrize(

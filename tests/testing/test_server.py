@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
 import dtm
+from dtm.client.pool.sources import CannotLoad
 from dtm.storage.reader import Reader
 from dtm.testing import server
 from tests.tasks.tasks_app import app, fail, greet, relay, wait
@@ -75,3 +77,25 @@ def test_a_task_in_a_process_submits_to_that_server_too(monkeypatch: pytest.Monk
     monkeypatch.setenv("DTM_SERVER", "127.0.0.1:1")
     with server(app):
         assert relay.sync.submit("you").result(LONG_S) == "hello, you"
+
+
+def plain(number: int) -> int:
+    """Stay a function."""
+    return number
+
+
+@pytest.mark.parametrize(
+    ("function", "complaint"),
+    [
+        (plain, r"plain at .*test_server:plain, found function without it; give the task the name of its function"),
+        (relay.function, r"relay at .*tasks_app:relay, found another; rename one of them"),
+    ],
+)
+def test_a_task_that_no_process_would_find_is_refused_at_once(function: Any, complaint: str) -> None:
+    """Its process would look for it by its function's name."""
+    own = dtm.App()
+    own.task(executor="process")(function)
+    with pytest.raises(CannotLoad, match=complaint), server(own):
+        pass
+    with server(own, concurrency=0):
+        pass

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 
-from dtm.client.handlers import Handler
+from dtm.client.handlers import Handler, Handlers
 from dtm.core.errors import DtmError
 
 
@@ -27,8 +27,22 @@ def load(source: str, kind: str) -> Handler:
     handlers = found if isinstance(found, Mapping) else getattr(found, "handlers", None)
     handler = handlers.get(kind) if isinstance(handlers, Mapping) else None
     if not isinstance(handler, Handler):
-        raise CannotLoad(f"wanted the handler of {kind} at {source}, found {type(found).__name__} without it")
+        raise CannotLoad(
+            f"wanted the handler of {kind} at {source}, found {type(found).__name__} without it;"
+            " give the task the name of its function in the function's module"
+        )
     return handler
+
+
+def require_sources(handlers: Handlers) -> None:
+    """See that a process will find the handlers that are for one where they say.
+
+    Raises:
+        CannotLoad: one of them is not there.
+    """
+    for kind, handler in handlers.items():
+        if handler.executor == "process" and load(handler.source or "", kind) is not handler:
+            raise CannotLoad(f"wanted the handler of {kind} at {handler.source}, found another; rename one of them")
 
 
 def _resolved(source: str, kind: str) -> object:
