@@ -71,7 +71,7 @@ def current_or_none() -> CurrentTask | None:
 
 
 def become(task: CurrentTask) -> None:
-    """Let `task` be the current one from now on: for a thread that runs one after the other, and nothing else."""
+    """Let `task` be the current one from now on, in a context that is its own."""
     _CURRENT.set(task)
 
 

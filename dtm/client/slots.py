@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 
 from dtm.client.coroutines import Coroutines
@@ -125,14 +126,18 @@ class Slots:
         return work
 
     def run(self, work: Work) -> None:
-        """Run what was begun, in the thread that calls."""
+        """Run what was begun, in the thread that calls, and in a context of its own."""
+        # Else the next task in this thread, and the coroutines that it begins, would find what this one has set.
+        copy_context().run(self._run, work)
+        self._end(work)
+
+    def _run(self, work: Work) -> None:
         become(work.current)
         handler = work.handler
         if handler.executor == "process":
             work.end(self._processes.run(work, max_value=self.max_value))
         else:
             work.end(run_sync(handler, work.payload, max_result_bytes=self.max_value))
-        self._end(work)
 
     def serve(self) -> None:
         """Run one after the other, for ever."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from dtm.client.current import MOST_NOTE_CHARACTERS, CurrentTask, NoCurrentTask, current, running
 from dtm.client.handlers import Handler, Success
@@ -56,6 +58,31 @@ def test_each_of_many_tasks_sees_itself() -> None:
         own = f'[{work.task_id},"{work.handler.kind}",{work.task_id + 1},false'
         expected = f"{own}]" if work.handler is seen else f"{own},{own}]]"
         assert bytes(work.outcome.value).decode() == expected
+
+
+_SEEN: ContextVar[int] = ContextVar("seen", default=0)
+
+
+def _count(_: object) -> int:
+    _SEEN.set(_SEEN.get() + 1)
+    return _SEEN.get()
+
+
+async def _count_later(_: object) -> int:
+    await asyncio.sleep(0)
+    return _count(None)
+
+
+def test_no_task_sees_the_context_variables_of_another() -> None:
+    """Although one thread runs a task, and then begins a coroutine, over and over."""
+    slots = threads(1, lambda: None)
+    for number in range(20):
+        handler = Handler("Count", (_count, _count_later)[number % 2])
+        slots.put(Work(number, handler, b"null", CurrentTask(number, "Count", 1)))
+    found = harvested(slots, 20)
+    slots.close()
+
+    assert [work.outcome for work in found] == [Success(Raw(b"1"))] * 20
 
 
 def test_a_thread_of_its_own_is_no_task() -> None:

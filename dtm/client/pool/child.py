@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import copy_context
 from functools import cache
 from queue import SimpleQueue
 from typing import Protocol
@@ -72,7 +73,7 @@ class Child:
         self._task = task
         try:
             with running(task):
-                outcome = self._outcome(order)
+                outcome = copy_context().run(self._outcome, order)
             self._is_open = False
         except KeyboardInterrupt as error:
             # This process has a session of its own, so it is no Ctrl-C of a user's, which `run_sync` lets pass.

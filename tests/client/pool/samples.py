@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ def echo(payload: Any) -> Any:
 def whoami(_: object) -> list[Any]:
     """Tell who runs it, and what is known of the task."""
     return [os.getpid(), current().id, current().kind, current().attempt]
+
+
+_SEEN: ContextVar[int] = ContextVar("seen", default=0)
+
+
+def count(_: object) -> list[int]:
+    """Count the tasks that have run in this context, and tell in which process."""
+    _SEEN.set(_SEEN.get() + 1)
+    return [os.getpid(), _SEEN.get()]
+
+
+async def await_count(_: object) -> list[int]:
+    """Do the same in an event loop."""
+    return count(_)
 
 
 async def await_echo(payload: Any) -> Any:
@@ -148,6 +163,8 @@ HANDLERS = registry(
             echo,
             whoami,
             await_echo,
+            count,
+            await_count,
             fail,
             verdict,
             sleep,

@@ -315,6 +315,15 @@ def test_progress_comes_to_the_client(pool: Processes) -> None:
     assert task.current.latest == (1.0, "step 1000")
 
 
+@pytest.mark.parametrize("kind", ["count", "await_count"])
+def test_a_task_in_a_used_process_has_a_context_of_its_own(pool: Processes, kind: str) -> None:
+    """The context variables of the one before are not there."""
+    counts = [value(run(pool, work(kind))) for _ in range(2)]
+
+    assert counts[0][0] == counts[1][0]
+    assert [count for _, count in counts] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("source", "retry", "complaint"),
     [
