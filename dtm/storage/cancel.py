@@ -75,7 +75,8 @@ def _conditions(selection: TaskSelection) -> Iterator[ColumnElement[bool]]:
     if selection.created_before is not None:
         yield tasks.c.created_at <= selection.created_before
     if selection.through is not None:
-        yield tasks.c.id <= selection.through
+        # A sum, so that SQLite does not go by the number: it would pass all tasks that have ended, in every slice.
+        yield tasks.c.id + 0 <= selection.through
 
 
 def _selected(tx: Transaction, selection: TaskSelection, most: int) -> Iterator[AnyRow]:

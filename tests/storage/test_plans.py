@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection, event
 
 from dtm.storage.batch import (
@@ -253,13 +254,14 @@ PARTS = {"scheduled": "ix_tasks_due", "pending": "ix_tasks_claim", "assigned": "
 
 
 @pytest.mark.parametrize("state", PARTS)
+@pytest.mark.parametrize("through", [None, 9])
 @pytest.mark.parametrize("selection", [TaskSelection(everything=True), TaskSelection(kind="add", created_before=5)])
 def test_what_an_operator_cancels_is_sought_among_what_has_not_ended(
-    day: tuple[Path, Said, Said], selection: TaskSelection, state: str
+    day: tuple[Path, Said, Said], selection: TaskSelection, through: int | None, state: str
 ) -> None:
-    """However many tasks have."""
-    statement = selected(selection, state).limit(5).compile(compile_kwargs={"literal_binds": True})
-    (first, *_) = plan(day[0], str(statement), ())
+    """However many tasks have, and also when a command is bound to those that were counted."""
+    statement = selected(replace(selection, through=through), state).limit(5)
+    (first, *_) = plan(day[0], str(statement.compile(compile_kwargs={"literal_binds": True})), ())
 
     assert PARTS[state] in first
 
