@@ -115,15 +115,18 @@ class Job(Generic[R_co]):
             NotFound: the server has no such task.
         """
         with self._producer().following(self.id, updates=True) as watch:
-            last: Update | None = None
+            last = Update("pending")
             async for update in watch.updates():
                 last = _update(update)
                 yield last
             end = await watch.ended()
         if end.state in _GONE:
             raise _not_found(self.id)
-        before = last or Update(end.state)
-        yield msgspec.structs.replace(before, state=end.state, next_run_at=None)
+        # The notice of an end does not tell of the last attempt and its progress.
+        (status,) = await self._producer().query([self.id], follow=False)
+        if status is not None and status.state == end.state:
+            last = _standing(status)
+        yield msgspec.structs.replace(last, state=end.state, next_run_at=None)
 
 
 def _value(end: TaskFinished) -> Raw:
@@ -154,6 +157,11 @@ def _update(update: TaskUpdate) -> Update:
         next_run_at=_instant(update.next_run_at),
         cancel_requested=update.cancel_requested is True,
     )
+
+
+def _standing(status: TaskStatus) -> Update:
+    known = _status(status)
+    return Update(**{name: getattr(known, name) for name in Update.__struct_fields__})
 
 
 def _status(status: TaskStatus) -> Status:

@@ -210,7 +210,20 @@ async def test_updates_tell_of_retries(live: Live) -> None:
     retried = [update for update in seen if update.retry_count == 1 and update.state == "scheduled"]
     assert retried
     assert retried[0].next_run_at is not None
-    assert seen[-1].state == "dead"
+    assert (seen[-1].state, seen[-1].retry_count) == ("dead", 2)
+
+
+async def test_the_last_update_says_how_the_task_has_ended_to_whoever_comes_late(live: Live) -> None:
+    """With its last progress and all its failed attempts, as its status does."""
+    done, failed = await wait.submit(0), await fail.submit("x")
+    for job in (done, failed):
+        async for _ in job.updates():
+            pass
+    last = [
+        [(end.state, end.fraction, end.note, end.retry_count) async for end in job.updates()] for job in (done, failed)
+    ]
+
+    assert last == [[("completed", 0.5, "half way", 0)], [("dead", None, "", 2)]]
 
 
 async def test_updates_tell_that_a_running_task_was_asked_to_stop(idle: Live) -> None:
