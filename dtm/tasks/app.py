@@ -136,7 +136,11 @@ class App:
             self.server = before
 
     def job(self, id: int) -> Job[Any]:
-        """Give the job of a task of any kind that was submitted before, here or elsewhere."""
+        """Give the job of a task of any kind that was submitted before, here or elsewhere.
+
+        Raises:
+            ValueError: `id` can be that of no task.
+        """
         return Job(id, lambda: self.producer, msgspec.json.decode)
 
     @property

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, Struct
 from dtm.client.producer import Producer
 from dtm.client.watches import MISSING
 from dtm.core.durations import Duration, format_duration, seconds_of
-from dtm.protocol.messages import Failure, TaskFinished, TaskStatus, TaskUpdate
+from dtm.protocol.messages import Failure, Id, TaskFinished, TaskStatus, TaskUpdate
 from dtm.tasks.errors import NotFound, TaskCancelled, TaskExpired, TaskFailed
 
 R_co = TypeVar("R_co", covariant=True)
@@ -48,9 +48,19 @@ class Status(Update, frozen=True, kw_only=True):
 
 
 class Job(Generic[R_co]):
-    """A task on the server, whoever has submitted it."""
+    """A task on the server, whoever has submitted it.
+
+    Raises:
+        ValueError: `id` can be that of no task.
+    """
 
     def __init__(self, id: int, producer: Callable[[], Producer], read: Callable[[Raw], R_co]) -> None:
+        try:
+            msgspec.convert(id, Id)
+        except msgspec.ValidationError:
+            raise ValueError(
+                f"wanted the id of a task, a whole number from 0 to 2**63 - 1, found {id!r}; job.id gives it"
+            ) from None
         self.id = id
         self._producer = producer
         self._read = read

@@ -98,7 +98,11 @@ class Submissions(Generic[P, R_co]):
         return Arguments(args, kwargs)
 
     def job(self, id: int) -> Job[R_co]:
-        """Give the job of a task of this kind that was submitted before, here or elsewhere."""
+        """Give the job of a task of this kind that was submitted before, here or elsewhere.
+
+        Raises:
+            ValueError: `id` can be that of no task.
+        """
         return Job(id, lambda: self._line.producer, self.parameters.result)
 
     def key(self) -> str:
@@ -142,5 +146,9 @@ class SyncSubmissions(Generic[P, R_co]):
         return SyncJobs(jobs.ids, self.job)
 
     def job(self, id: int) -> SyncJob[R_co]:
-        """Give the job of a task of this kind that was submitted before, here or elsewhere."""
+        """Give the job of a task of this kind that was submitted before, here or elsewhere.
+
+        Raises:
+            ValueError: `id` can be that of no task.
+        """
         return SyncJob(self._submissions.job(id), self._background)

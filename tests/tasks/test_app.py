@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -235,6 +236,17 @@ def test_a_wrong_address_is_refused_at_once() -> None:
     """Where it is written."""
     with pytest.raises(ValueError, match="wanted HOST:PORT"):
         dtm.App("nowhere")
+
+
+@pytest.mark.parametrize("id", ["7", -1, 2**70, 7.0, True, None])
+def test_a_job_wants_the_id_of_a_task(id: Any) -> None:
+    """Where it is written, with async and without."""
+    app = dtm.App()
+    task = app.task(double)
+    for make in (app.job, task.job, task.sync.job):
+        with pytest.raises(ValueError, match=r"wanted the id of a task, .* found " + re.escape(repr(id))):
+            make(id)
+    assert app.job(2**63 - 1).id == 2**63 - 1
 
 
 def test_public_names_are_imported_when_they_are_named() -> None:
