@@ -117,6 +117,11 @@ class Connection:
         return self._ready.done()
 
     @property
+    def is_here(self) -> bool:
+        """Whether it was opened in the loop that runs here."""
+        return self._life.get_loop() is asyncio.get_running_loop()
+
+    @property
     def producer(self) -> Producer:
         """The producer, for what runs in the loop in which the connection was opened."""
         return self._ready.result()

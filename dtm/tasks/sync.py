@@ -15,14 +15,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-import anyio
-from anyio.from_thread import BlockingPortal
-
 from dtm.client.producer import Producer
 from dtm.core.durations import Duration
 from dtm.tasks.connection import Connection
-from dtm.tasks.errors import Blocking
+from dtm.tasks.errors import Blocking, NotOpen
 from dtm.tasks.job import Job, Status, Update
+from dtm.tasks.loop import Loop
 from dtm.tasks.server import Server
 
 T = TypeVar("T")
@@ -55,64 +53,56 @@ class Thread:
     def begin_anew(self) -> None:
         """Forget the thread and its connection, if any."""
         self._lock = threading.Lock()
-        self._portal: BlockingPortal | None = None
-        self._thread: threading.Thread | None = None
+        self._loop: Loop | None = None
         self._connection: Connection | None = None
 
     @property
     def producer(self) -> Producer:
-        """The producer, for what runs in this loop."""
-        assert self._connection is not None
-        return self._connection.producer
+        """The producer, for what runs in this loop.
+
+        Raises:
+            NotOpen: the app was closed meanwhile.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_here:
+            raise NotOpen("the app was closed before this call began; a new call opens it again")
+        return connection.producer
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work` in the loop of the thread, which is started if need be, and wait for what it returns.
 
         Raises:
             Blocking: the caller's own event loop would stand still meanwhile.
+            NotOpen, Closed: the app was closed meanwhile, before the work had begun or after that.
             Unreachable, NotAdmitted, Misconfigured: as for `App.open`.
         """
         require_no_loop()
         with self._lock:
-            portal = self._portal or self._start()
-        return portal.call(work)
+            # Nobody ends the loop in between, and what was begun is run to its end.
+            future = (self._loop or self._start()).begin(work)
+        return future.result()
 
     def close(self) -> None:
         """Close the connection and end the thread; the next call begins anew."""
         with self._lock:
-            portal, thread, connection = self._portal, self._thread, self._connection
-            self._portal = self._thread = self._connection = None
-        if portal is None or thread is None or connection is None:
+            loop, connection = self._loop, self._connection
+            self._loop = self._connection = None
+        if loop is None or connection is None:
             return
         atexit.unregister(self.close)
-        portal.call(connection.close)
-        portal.call(portal.stop)
-        thread.join()
+        loop.begin(connection.close).result()
+        loop.end()
 
-    def _start(self) -> BlockingPortal:
-        begun: list[BlockingPortal] = []
-        is_begun = threading.Event()
-
-        async def live() -> None:
-            async with BlockingPortal() as portal:
-                begun.append(portal)
-                is_begun.set()
-                await portal.sleep_until_stopped()
-
-        # A daemon: Python waits for others before it calls what is registered for its exit.
-        thread = threading.Thread(target=partial(anyio.run, live), name="dtm-sync", daemon=True)
-        thread.start()
-        is_begun.wait()
-        (portal,) = begun
+    def _start(self) -> Loop:
+        loop = Loop()
         try:
-            self._connection = portal.call(Connection.open, self._server())
+            self._connection = loop.begin(partial(Connection.open, self._server())).result()
         except BaseException:
-            portal.call(portal.stop)
-            thread.join()
+            loop.end()
             raise
-        self._thread, self._portal = thread, portal
+        self._loop = loop
         atexit.register(self.close)
-        return portal
+        return loop
 
 
 def _begin_anew(thread: weakref.ref[Thread]) -> None:

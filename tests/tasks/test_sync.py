@@ -16,6 +16,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 import dtm
+from dtm.client.producer import Closed
 from tests.server.live import Live
 from tests.tasks.staff import staffed
 from tests.tasks.tasks_app import app, fail, greet, wait
@@ -87,6 +88,50 @@ def test_closing_ends_the_thread_and_the_next_call_begins_anew(live: Live) -> No
         app.close()
         app.close()
         in_the_end(lambda: "dtm-sync" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_whoever_races_the_close_is_told_that_the_app_was_closed(live: Live) -> None:
+    """Whether it waits already or only begins; and nobody waits for ever."""
+    ended: list[BaseException | str] = []
+    is_over = threading.Event()
+
+    def submit() -> None:
+        while not is_over.is_set():
+            try:
+                ended.append(greet.sync.submit("you").result(LONG_S))
+            except Exception as error:  # noqa: BLE001  whatever it is, it is looked at below
+                ended.append(error)
+
+    callers = [threading.Thread(target=submit, daemon=True) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for _ in range(30):
+        enough = len(ended) + 10
+        in_the_end(lambda: len(ended) > enough)  # noqa: B023  it is called here and now
+        app.close()
+    is_over.set()
+    for caller in callers:
+        caller.join(LONG_S)
+        assert not caller.is_alive()
+
+    errors = [error for error in ended if error != "hello, you"]
+    assert errors
+    assert all(isinstance(error, dtm.NotOpen | Closed) for error in errors)
+    assert all("the app was closed" in str(error) for error in errors)
+
+
+def test_an_item_that_would_end_the_program_ends_its_submission(live: Live) -> None:
+    """Where it was called; the thread that has the connection serves the others on."""
+
+    def items() -> Iterator[str]:
+        yield "you"
+        raise SystemExit(3)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        greet.sync.submit_many(items())
+
+    assert caught.group_contains(SystemExit)
+    assert greet.sync.submit("you").result(LONG_S) == "hello, you"
 
 
 async def test_an_event_loop_is_not_held_up() -> None:
