@@ -320,6 +320,8 @@ async def test_the_last_word_before_the_result_is_kept(live: Live, peer: Peer) -
     """However soon after another one; of several only the last is written down."""
     await peer.register("A")
     task = await take(peer)
+    await peer.say(progress(task, note="early"))
+    await eventually(lambda: live.history(task["task_id"]).task.progress is not None)
     for step in range(1, 100):
         await peer.say(progress(task, fraction=step / 100, note=f"step {step}\0"))
     await peer.say(success(task))
