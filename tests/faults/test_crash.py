@@ -55,9 +55,12 @@ def test_promises_survive_random_crashes_and_power_losses() -> None:
     assert tally.power_losses > tally.schedules / 2
 
 
-@pytest.mark.parametrize("scenario", ["killed-in-commit", "killed-in-log", "log-moved-by-hand"])
-def test_nothing_is_spoken_of_that_only_the_page_cache_holds(scenario: str) -> None:
+# A log whose name was not synced is met in one of a hundred schedules.
+@pytest.mark.parametrize(
+    ("scenario", "schedules"), [("killed-in-commit", 75), ("killed-in-log", 300), ("log-moved-by-hand", 75)]
+)
+def test_nothing_is_spoken_of_that_only_the_page_cache_holds(scenario: str, schedules: int) -> None:
     """Killed just before a sync, started again, and then the power fails: what the restart said must be there."""
-    tally = play(Order(seed="1", scenarios=(scenario,), schedules=75))
+    tally = play(Order(seed="2", scenarios=(scenario,), schedules=schedules))
 
     assert tally.failures == []

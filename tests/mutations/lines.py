@@ -359,7 +359,7 @@ POWER = (
         "            connection.close()\n"
         "            raise\n"
         "        identity = Witness(found.store, found.epoch)\n",
-        tests=(f"{_UNSYNCED}[killed-in-commit]",),
+        tests=(f"{_UNSYNCED}[killed-in-commit-75]",),
     ),
     Mutation(
         name="no sync of the folder at the start",
@@ -387,14 +387,14 @@ POWER = (
         file="dtm/server/audit_log.py",
         line="        os.fsync(descriptor)\n        return last, end\n",
         weakened="        return last, end\n",
-        tests=(f"{_UNSYNCED}[killed-in-log]",),
+        tests=(f"{_UNSYNCED}[killed-in-log-300]",),
     ),
     Mutation(
         name="no sync of the log's name",
         file="dtm/server/audit_log.py",
         line="            sync(self.path.parent)  # a new name",
         weakened="            pass  # a new name",
-        tests=(f"{_UNSYNCED}[killed-in-log]",),
+        tests=(f"{_UNSYNCED}[killed-in-log-300]",),
     ),
 )
 
