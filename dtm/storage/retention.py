@@ -22,9 +22,18 @@ from dtm.storage.sql import among, values
 from dtm.storage.transaction import Transaction
 
 MAX_PRUNED = 200
-MAX_ATTEMPTS = 400
-MAX_CHARACTERS = 2 * 1024 * 1024
+MAX_ATTEMPTS = 2 * MAX_PRUNED
 """Bounds of one piece, so that a commit that it is part of takes a few milliseconds longer at most."""
+
+ENDED_TIMES = 2
+"""Where many tasks end in one commit, so many times as many go with it: as much leaves the store as comes into it.
+
+Once as many would not do: while a look goes on, commits pass without a piece.
+"""
+
+MAX_FOUND = 5 * MAX_PRUNED
+MAX_CHARACTERS = 2 * 1024 * 1024
+"""Bounds of what one look finds."""
 
 MAX_LOOKED_AT = 2_000
 """Tasks that one look passes by: its moment of the database must be short, or the write-ahead log grows."""
@@ -87,14 +96,14 @@ _ATTEMPTS = (
     select(assignments.c.task_id, assignments.c.id)
     .where(among(assignments.c.task_id, "ids"))
     .order_by(assignments.c.task_id, assignments.c.id)
-    .limit(MAX_ATTEMPTS)
+    .limit(bindparam("most"))
 )
 _DELETE_ATTEMPTS = delete(assignments).where(among(assignments.c.id, "ids"))
 _DELETE = delete(tasks).where(among(tasks.c.id, "ids"))
 
 
 def look(reader: Reader, cutoffs: Cutoffs, *, after: int) -> Outlived:
-    """Look for tasks to take out, from the one after number `after` on; as many as one piece may hold."""
+    """Look for tasks to take out, from the one after number `after` on; as many as go in a few pieces."""
     ids: list[int] = []
     looked_at = size = 0
     parameters = {**_parameters(cutoffs), "latest": cutoffs.latest, "now": cutoffs.at, "after": after}
@@ -106,19 +115,26 @@ def look(reader: Reader, cutoffs: Cutoffs, *, after: int) -> Outlived:
             size += characters
             if is_due:
                 ids.append(id)
-            if looked_at == MAX_LOOKED_AT or len(ids) == MAX_PRUNED or size > MAX_CHARACTERS:
+            if looked_at == MAX_LOOKED_AT or len(ids) == MAX_FOUND or size > MAX_CHARACTERS:
                 return Outlived(tuple(ids), id)
     return Outlived(tuple(ids), None)
 
 
 def prune(tx: Transaction, prunings: Sequence[Prune]) -> None:
-    """Take out the named tasks with their attempts, if their time is over, as many as the bounds let through."""
+    """Take out the named tasks with their attempts, if their time is over, the first of them: one piece.
+
+    What is left is the last of them.
+    """
     for pruning in prunings:
-        found = tx.run(_DUE, {"ids": values(pruning.ids), **_parameters(pruning.cutoffs)}).fetchall()
+        most = max(MAX_PRUNED, ENDED_TIMES * len(tx.receipt.ended))
+        piece = pruning.ids[:most]
+        found = tx.run(_DUE, {"ids": values(piece), **_parameters(pruning.cutoffs)}).fetchall()
         due = {id: (kind, State(state)) for id, kind, state in found}
-        gone = _take_attempts(tx, sorted(due))
+        gone = _take_attempts(tx, sorted(due), most=MAX_ATTEMPTS * most // MAX_PRUNED)
         _take_tasks(tx, {id: due[id] for id in gone})
-        tx.receipt.prunings.append(Resolved(len(gone), len(due) - len(gone)))
+        stay = due.keys() - gone
+        settled = next((place for place, id in enumerate(piece) if id in stay), len(piece))
+        tx.receipt.prunings.append(Resolved(len(gone), len(pruning.ids) - settled))
 
 
 def _parameters(cutoffs: Cutoffs) -> dict[str, int]:
@@ -129,11 +145,11 @@ def _parameters(cutoffs: Cutoffs) -> dict[str, int]:
     }
 
 
-def _take_attempts(tx: Transaction, ids: Sequence[int]) -> list[int]:
+def _take_attempts(tx: Transaction, ids: Sequence[int], *, most: int) -> list[int]:
     """Delete attempts, the oldest first, and give the tasks that have none left."""
-    attempts = list(tx.run(_ATTEMPTS, {"ids": values(ids)}).fetchall())
+    attempts = list(tx.run(_ATTEMPTS, {"ids": values(ids), "most": most}).fetchall())
     gone = list(ids)
-    if len(attempts) == MAX_ATTEMPTS:
+    if len(attempts) == most:
         # Of the last task there may be more. Its latest stays with it to the end, as it tells how it ended.
         unfinished, _ = attempts.pop()
         gone = [id for id in ids if id < unfinished]

@@ -12,7 +12,16 @@ import pytest
 from dtm.storage.batch import Batch, Cancellation, Clear, NewTask, Prune, Reprocess, Selection, Submission
 from dtm.storage.reader import Reader
 from dtm.storage.receipt import Resolved, Submitted
-from dtm.storage.retention import MAX_ATTEMPTS, MAX_LOOKED_AT, MAX_PRUNED, Outlived, Retention, look
+from dtm.storage.retention import (
+    ENDED_TIMES,
+    MAX_ATTEMPTS,
+    MAX_FOUND,
+    MAX_LOOKED_AT,
+    MAX_PRUNED,
+    Outlived,
+    Retention,
+    look,
+)
 from tests.storage.stage import MINUTE, OK, UNBEGUN, Stage, report, seat, what_is_wrong
 
 HOUR = 60 * MINUTE
@@ -231,9 +240,9 @@ def test_a_task_of_the_future_hides_nothing(stage: Stage) -> None:
     assert found(stage).ids == (future, past)
 
 
-def test_one_look_finds_no_more_than_a_piece_may_hold(stage: Stage) -> None:
+def test_one_look_finds_no_more_than_a_few_pieces_hold(stage: Stage) -> None:
     """By tasks; the next goes on where it stopped, past what stays."""
-    ids = complete(stage, *[NewTask("add", "1")] * (MAX_PRUNED + 1))
+    ids = complete(stage, *[NewTask("add", "1")] * (MAX_FOUND + 1))
     (waits,) = stage.submit(NewTask("other", "1"))
     (last,) = complete(stage)
     stage.wait(HOUR_S)
@@ -281,6 +290,31 @@ def test_a_task_of_many_attempts_goes_in_several_pieces(stage: Stage) -> None:
 
     assert answers == [Resolved(0, 2), Resolved(1, 1), Resolved(1, 0)]
     assert stage.sql("SELECT count(*) FROM assignments") == [(0,)]
+
+
+def test_one_commit_takes_out_no_more_than_a_piece(stage: Stage) -> None:
+    """The first that are named; what is no longer to go counts as done with, and the last are left."""
+    ids = complete(stage, *[NewTask("add", "1")] * (MAX_PRUNED + 2))
+    stage.wait(HOUR_S)
+    (young,) = complete(stage)
+    named = [*ids[:2], young, *ids[2:]]
+
+    assert take_out(stage, *named) == Resolved(MAX_PRUNED - 1, 3)
+    assert stage.states(*named[-4:]) == [None, *["completed"] * 3]
+    assert take_out(stage, *named[-3:]) == Resolved(3, 0)
+
+
+def test_a_commit_in_which_many_tasks_end_takes_out_more(stage: Stage) -> None:
+    """In proportion: whatever the load is, as much goes as comes."""
+    ended = MAX_PRUNED // ENDED_TIMES + 50
+    old = complete(stage, *[NewTask("add", "1")] * (ENDED_TIMES * ended + 1))
+    stage.wait(HOUR_S)
+    assigned = stage.start(*[NewTask("add", "1")] * ended)
+    prune = Prune(tuple(old), RULE.cutoffs(stage.now))
+    receipt = stage.apply(Batch(reports=[report(one, OK) for one in assigned], prunings=[prune]))
+
+    assert receipt.prunings == [Resolved(ENDED_TIMES * ended, 1)]
+    assert stage.sql("SELECT count(*) FROM assignments") == [(1 + ended,)]
 
 
 def test_a_steady_load_that_is_taken_out_again_lets_the_file_grow_no_more(stage: Stage) -> None:
