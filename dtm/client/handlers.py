@@ -74,10 +74,14 @@ class Handler:
             object.__setattr__(self, "executor", "async")
         if self.executor == "async" and not self.is_async:
             raise ValueError(
-                f"{self.kind}: wanted a coroutine function for the executor async, found {self.function!r}"
+                f'{self.kind}: wanted a coroutine function for executor="async", found a plain one;'
+                " write async def, or leave the executor out: it runs in a thread then"
             )
         if self.executor == "process" and not self.source:
-            raise ValueError(f"{self.kind}: wanted the source that a process can import it from, found none")
+            raise ValueError(
+                f"{self.kind}: wanted a place that a process can import it from, found none;"
+                " write the function at the top of a module, not inside of another"
+            )
 
     @property
     def is_async(self) -> bool:

@@ -183,10 +183,13 @@ def _backoff(value: Any) -> RetryPolicy:
 
 
 def _type_names(value: Any) -> list[str]:
-    types = [value] if isinstance(value, type) else list(value) if isinstance(value, Iterable) else [value]
+    # A text is iterable too, and of no use letter by letter.
+    is_many = isinstance(value, Iterable) and not isinstance(value, type | str | bytes)
+    types = list(value) if is_many else [value]
     for type_ in types:
         if not (isinstance(type_, type) and issubclass(type_, BaseException)):
-            raise ValueError(f"wanted exception types, such as (OSError, ValueError), found {type_!r}")
+            hint = "; write the type itself, without quotes" if isinstance(type_, str) else ""
+            raise ValueError(f"wanted exception types, such as (OSError, ValueError), found {type_!r}{hint}")
         if type_ in _UNSAID:
             raise ValueError(f"wanted narrower exception types than {type_.__name__}: it would mean any failure")
     return [type_.__name__ for type_ in types]

@@ -432,7 +432,7 @@ def test_a_coroutine_function_runs_in_the_event_loop_and_any_other_in_a_thread()
 
 @pytest.mark.parametrize(
     ("executor", "complaint"),
-    [("async", "a coroutine function"), ("process", "the source"), ("fork", "one of thread, async, process")],
+    [("async", "a coroutine function"), ("process", "a place"), ("fork", "one of thread, async, process")],
 )
 def test_a_function_must_fit_its_executor(executor: Any, complaint: str) -> None:
     """Said where the handler is made."""

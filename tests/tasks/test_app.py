@@ -27,6 +27,14 @@ def double(number: int) -> int:
     return 2 * number
 
 
+def inside() -> Any:
+    """Give a function that stands in no module."""
+
+    def inner() -> None: ...
+
+    return inner
+
+
 async def triple(number: int) -> int:
     """Triple it."""
     return 3 * number
@@ -98,6 +106,10 @@ def test_functions_that_share_a_place_are_not_taken_for_one() -> None:
         ({"unique": 1}, "unique: expected `str`, got `int`"),
         ({"retry": 3}, "retry: wanted dtm.Constant, dtm.Linear or dtm.Exponential, found 3"),
         ({"retry_for": [OSError, "x"]}, "retry_for: wanted exception types, such as (OSError, ValueError), found 'x'"),
+        ({"retry_for": "ValueError"}, "found 'ValueError'; write the type itself, without quotes"),
+        ({"retry_for": ""}, "retry_for: wanted exception types, such as (OSError, ValueError), found ''; write"),
+        ({"no_retry_for": b"ValueError"}, "(OSError, ValueError), found b'ValueError'"),
+        ({"no_retry_for": OSError()}, "(OSError, ValueError), found OSError()"),
         ({"no_retry_for": Exception}, "no_retry_for: wanted narrower exception types than Exception"),
         ({"max_retry": 3}, "there is no option 'max_retry'; did you mean 'max_retries'?"),
         ({"delay": 3}, "there is no option 'delay'; the options here are: "),
@@ -109,6 +121,37 @@ def test_a_wrong_option_is_refused_at_the_decoration(options: dict[str, Any], co
         dtm.App().task(**options)
 
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "executor", "complaint"),
+    [
+        (
+            double,
+            "async",
+            (
+                'double: wanted a coroutine function for executor="async", found a plain one;'
+                " write async def, or leave the executor out: it runs in a thread then"
+            ),
+        ),
+        (
+            inside(),
+            "process",
+            (
+                "inner: wanted a place that a process can import it from, found none;"
+                " write the function at the top of a module, not inside of another"
+            ),
+        ),
+    ],
+)
+def test_a_function_that_cannot_run_there_is_refused_at_the_decoration(
+    function: Any, executor: Any, complaint: str
+) -> None:
+    """With what was wanted, what was found, and what to do."""
+    with pytest.raises(dtm.BadTask) as caught:
+        dtm.App().task(executor=executor)(function)
+
+    assert str(caught.value) == complaint
 
 
 @pytest.mark.parametrize(
