@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 from anyio import Event, create_task_group
@@ -49,6 +50,14 @@ class TestServer:
         """Its database, for whoever wants to look into it."""
 
 
+class _Unguarded(Server, frozen=True):
+    """A server that wants no credentials, whatever the environment has for a real one."""
+
+    def find(self, environment: Mapping[str, str] = MappingProxyType({})) -> tuple[Address, CredentialFiles]:
+        """Give the address, and no files."""
+        return super().find(environment)
+
+
 @contextmanager
 def server(app: App, *, concurrency: int = 4) -> Iterator[TestServer]:
     """Run a server on a temporary database, and a worker of `app`'s tasks, as long as the context lasts.
@@ -69,7 +78,7 @@ def server(app: App, *, concurrency: int = 4) -> Iterator[TestServer]:
         parts = portal.wrap_async_context_manager(_running(app, Path(folder), concurrency))
         running = parts.__enter__()
         try:
-            with app.pointed_at(Server(address=running.address)):
+            with app.pointed_at(_Unguarded(address=running.address)):
                 yield running
         finally:
             # Not with what the test has raised: a task group would wrap it.

@@ -99,3 +99,11 @@ def test_a_task_that_no_process_would_find_is_refused_at_once(function: Any, com
         pass
     with server(own, concurrency=0):
         pass
+
+
+def test_the_environment_says_nothing_of_that_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there for a real one, which may want a token and speak TLS."""
+    monkeypatch.setenv("DTM_TOKEN_FILE", "none.token")
+    monkeypatch.setenv("DTM_TLS_CA", "none.pem")
+    with server(app):
+        assert greet.sync.submit("you").result(LONG_S) == "hello, you"
