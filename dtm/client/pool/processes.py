@@ -33,7 +33,10 @@ class Processes:
         self._taking = threading.Lock()
 
     def run(self, work: Work, *, max_value: int) -> Outcome:
-        """Run `work` in a process of its own for so long; whatever becomes of the process, there is an outcome."""
+        """Run `work` in a process of its own for so long; whatever becomes of the process, there is an outcome.
+
+        On Linux a process ends with the thread that has started it, which should live as long as the pool.
+        """
         try:
             work.handler.before()
             process = self._take()
