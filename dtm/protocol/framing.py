@@ -37,13 +37,14 @@ class LineBuffer:
         """
         head, *lines = data.split(b"\n")
         if lines:
-            yield self._checked(b"".join((*self._rest, head)))
+            lines.insert(0, b"".join((*self._rest, head)))
             self._rest, self._rest_size = [], 0
             head = lines.pop()
-            for line in lines:
-                yield self._checked(line)
         self._rest.append(head)
         self._rest_size += len(head)
+        # The rest is kept by now: whoever takes the first line and leaves would find that line in it again.
+        for line in lines:
+            yield self._checked(line)
         if self._rest_size > self.max_line:
             raise self._too_long()
 

@@ -93,6 +93,15 @@ def test_nothing_fed_is_nothing_begun() -> None:
     assert not buffer.has_rest
 
 
+def test_whoever_takes_not_all_lines_does_not_spoil_the_next() -> None:
+    """What is left behind is lost, and nothing of what was taken comes again."""
+    buffer = LineBuffer()
+    list(buffer.feed(b"on"))
+    taken = next(buffer.feed(b"e\ntwo\nthr"))
+
+    assert (taken, list(buffer.feed(b"ee\n"))) == (b"one", [b"three"])
+
+
 @given(pieces)
 def test_where_the_bytes_are_cut_does_not_matter(pieces: list[bytes]) -> None:
     """The lines are those of the whole, in order, and nothing is lost or doubled."""

@@ -139,14 +139,13 @@ class PoolProcess:
         return None
 
     def _hear(self, work: Work) -> Outcome | None:
+        outcome = None
         try:
             for word in self._channel.hear():
-                outcome = self._understand(word, work)
-                if outcome is not None:
-                    return outcome
+                outcome = self._understand(word, work) or outcome
         except (EOFError, OSError, ValueError):
             self._is_gone = True
-        return None
+        return outcome
 
     def _understand(self, word: Word, work: Work) -> Outcome | None:
         match word:

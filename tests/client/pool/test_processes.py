@@ -116,6 +116,16 @@ def test_payload_and_result_travel_whole(pool: Processes, payload: Any) -> None:
     assert value(run(pool, work("echo", payload))) == payload
 
 
+def test_a_result_that_comes_in_pieces_leaves_nothing_for_the_next_task(pool: Processes) -> None:
+    """In the same process, task after task."""
+    pids = {value(run(pool, work("whoami")))[0]}
+    for size in (500_000, 1, 900_000, 70_000):
+        assert value(run(pool, work("echo", "x" * size))) == "x" * size
+        pids.add(value(run(pool, work("whoami")))[0])
+
+    assert len(pids) == 1
+
+
 def test_a_coroutine_runs_in_a_process_too(pool: Processes) -> None:
     """In an event loop of its own."""
     assert value(run(pool, work("await_echo", 3))) == [3, "await_echo"]
