@@ -56,14 +56,19 @@ def load_app(name: str, app_dir: Path) -> tuple[str, App]:
         BadApp: there is none, or its module cannot be imported.
     """
     module_name, colon, path = name.partition(":")
-    if not module_name or bool(colon) != bool(path):
-        raise BadApp(f"--app wanted package.module or package.module:name, found {name!r}")
+    hint = "; leave out the '.py'" if module_name.endswith(".py") else ""
+    if hint or not _is_dotted(module_name) or (colon and not _is_dotted(path)):
+        raise BadApp(f"--app wanted package.module or package.module:name, found {name!r}{hint}")
     folder = str(app_dir.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     module = _imported(name, module_name, app_dir)
     path = path or _only(module, name)
     return f"{module_name}:{path}", _named(module, name, path)
+
+
+def _is_dotted(text: str) -> bool:
+    return all(word.isidentifier() for word in text.split("."))
 
 
 def _imported(name: str, module_name: str, app_dir: Path) -> ModuleType:

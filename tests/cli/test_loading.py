@@ -101,6 +101,12 @@ def test_a_process_finds_a_task_whatever_its_name_is(tmp_path: Path) -> None:
         (GOOD, "nowhere_e.deeper", "there is no module 'nowhere_e' in "),
         (GOOD, "tasks_e:", "--app wanted package.module or package.module:name, found 'tasks_e:'"),
         (GOOD, ":app", "--app wanted package.module or package.module:name"),
+        (GOOD, "../tasks_e", "--app wanted package.module or package.module:name, found '../tasks_e'"),
+        (
+            GOOD,
+            "tasks_e.py",
+            "--app wanted package.module or package.module:name, found 'tasks_e.py'; leave out the '.py'",
+        ),
         (GOOD, "tasks_e:apps", "tasks_e has no 'apps'; the apps in it are: app"),
         (GOOD, "tasks_e:resize", "wanted a dtm.App, found FunctionTask"),
         ("x = 1", "tasks_e", "wanted a dtm.App in tasks_e, found none; write app = dtm.App()"),
