@@ -13,7 +13,7 @@ import weakref
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, overload
 
 from dtm.client.producer import Producer
 from dtm.core.durations import Duration
@@ -158,7 +158,13 @@ class SyncJobs(Generic[R_co]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> SyncJob[R_co]:
+    @overload
+    def __getitem__(self, index: int) -> SyncJob[R_co]: ...
+    @overload
+    def __getitem__(self, index: slice) -> SyncJobs[R_co]: ...
+    def __getitem__(self, index: int | slice) -> SyncJob[R_co] | SyncJobs[R_co]:
+        if isinstance(index, slice):
+            return SyncJobs(self.ids[index], self._job)
         return self._job(self.ids[index])
 
     def __iter__(self) -> Iterator[SyncJob[R_co]]:

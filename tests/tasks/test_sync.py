@@ -56,6 +56,7 @@ def test_many_are_submitted_at_once(live: Live) -> None:
 
     assert [job.result(LONG_S) for job in jobs] == [f"hello, n{number}" for number in range(50)]
     assert (len(jobs), jobs[3].id) == (50, jobs.ids[3])
+    assert [job.result(LONG_S) for job in jobs[1:3]] == ["hello, n1", "hello, n2"]
 
 
 def test_updates_and_cancellation_work_too(live: Live) -> None:
