@@ -42,7 +42,7 @@ def compact(place: Place, output: Output, yes: bool, dry_run: bool) -> int:
         space = reader.space()
     seconds = max(1, round(space.live / _BYTES_PER_S))
     if dry_run or not space.free:
-        _report(output, space, None)
+        _report(output, space, None, dry_run=dry_run)
         return 0
     what = f"{_found(space)} Submissions and results wait for about {seconds:,} s while the rest is rewritten. Go on?"
     if not (yes or agrees(what)):
@@ -50,7 +50,8 @@ def compact(place: Place, output: Output, yes: bool, dry_run: bool) -> int:
         return EXIT_FAILED
     if yes:
         click.echo(what.removesuffix(" Go on?"), err=True)
-    _report(output, space, carry_out(place, timeout_s=max(_LEAST_PATIENCE_S, _PATIENCE * seconds)))
+    done = carry_out(place, timeout_s=max(_LEAST_PATIENCE_S, _PATIENCE * seconds))
+    _report(output, space, done, dry_run=False)
     return 0
 
 
@@ -58,13 +59,13 @@ def _found(space: Space) -> str:
     return f"The database takes {mebibytes(space.taken)}, of which {mebibytes(space.free)} are free."
 
 
-def _report(output: Output, space: Space, done: Compacted | None) -> None:
+def _report(output: Output, space: Space, done: Compacted | None, *, dry_run: bool) -> None:
     if output == "json":
         now = space if done is None else done.after
         click.echo(
             documents.page(
                 {
-                    "dry_run": done is None,
+                    "dry_run": dry_run,
                     "before_bytes": space.taken if done is None else done.before.taken,
                     "free_bytes": space.free if done is None else done.before.free,
                     "after_bytes": now.taken,
