@@ -19,7 +19,7 @@ EXIT_NOT_FOUND = 4
 _END = {
     "dead": "died: {reason}",
     "cancelled": "was cancelled",
-    "expired": "expired before a worker began it",
+    "expired": "expired while it waited",
 }
 
 

@@ -59,4 +59,4 @@ class TaskExpired(TaskEnded):
     """No worker had begun a task by the time at which it was to expire; it has never run."""
 
     def __init__(self, *, id: int) -> None:
-        super().__init__(f"task {id} expired before a worker began it", id=id)
+        super().__init__(f"task {id} expired while it waited for a worker, or for another try", id=id)

@@ -113,7 +113,7 @@ def test_a_task_that_has_not_ended_leaves_its_line_empty(capsys: pytest.CaptureF
     ("state", "reason", "code"),
     [
         ("cancelled", "task 7 was cancelled\n", 1),
-        ("expired", "task 7 expired before a worker began it\n", 1),
+        ("expired", "task 7 expired while it waited\n", 1),
         ("cleared", "task 7: there is no such task\n", 4),
     ],
 )
