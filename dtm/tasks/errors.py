@@ -56,7 +56,7 @@ class TaskCancelled(TaskEnded):
 
 
 class TaskExpired(TaskEnded):
-    """No worker had begun a task by the time at which it was to expire; it has never run."""
+    """A task waited, for a worker or for another try, when it was to expire."""
 
     def __init__(self, *, id: int) -> None:
         super().__init__(f"task {id} expired while it waited for a worker, or for another try", id=id)

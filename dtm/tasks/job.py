@@ -75,7 +75,7 @@ class Job(Generic[R_co]):
             TimeoutError: it has not ended within `timeout`; it goes on, and can be waited for again.
             TaskFailed: it failed for good.
             TaskCancelled: it was cancelled.
-            TaskExpired: it expired before it began.
+            TaskExpired: it expired while it waited.
             NotFound: the server has no such task, or no longer.
             UnexpectedResult: it returned something else than its function says.
         """
