@@ -34,6 +34,8 @@ class Workload:
         self._returned: dict[int, Release] = {}
         # Tasks past their timeout in threads that nobody can stop: their slots are taken, their attempts have ended.
         self._overran: set[int] = set()
+        # Those of them that the server does not count any more: since another connection, they are nobody's.
+        self._adrift: set[int] = set()
         self._capacity = concurrency + prefetch.ahead(concurrency)
         self._is_closed = False
         self._emptied = Event()
@@ -120,13 +122,14 @@ class Workload:
     def cancel(self, cancels: Iterable[Cancel]) -> list[ClientMessage]:
         """Give up at once what has not begun, and ask what runs to stop.
 
-        Of a task whose time is over the server has seen the end already.
+        Of a task whose time is over the server has seen the end already, but its place here counts as taken until it
+        is answered for.
         """
         asked = {cancel.assignment: cancel.reason for cancel in cancels if cancel.assignment in self._held}
         said: list[ClientMessage] = []
         for work in self._slots.pick(asked):
             if asked.pop(work.assignment) == "timeout":
-                self._drop(work.assignment)
+                said.append(self._return(work.task_id, work.assignment))
             else:
                 said.append(self._keep(cancelled(work)))
         for assignment, reason in asked.items():
@@ -172,6 +175,8 @@ class Workload:
             self._returned.pop(assignment, None)
         for work in self._slots.pick(gone):
             self._drop(work.assignment)
+        self._adrift |= self._overran & gone
+        self._resize(at_once=True)
 
     def _keep(self, message: Result | Release) -> Result | Release:
         """Keep what must be heard until it is."""
@@ -202,6 +207,7 @@ class Workload:
     def _resize_without(self, ended: Iterable[int], overran: Iterable[int] = ()) -> list[ClientMessage]:
         before = len(self._overran)
         self._overran.difference_update(ended)
+        self._adrift &= self._overran
         self._overran.update(overran)
         if len(self._overran) == self._concurrency > before:
             log.error(
@@ -210,8 +216,9 @@ class Workload:
         return self._resize(at_once=len(self._overran) != before)
 
     def _resize(self, *, at_once: bool = False) -> list[ClientMessage]:
+        # The place of what overran counts as taken until it is answered for; nothing is to wait where nothing can run.
         slots = max(0, self._concurrency - len(self._overran))
-        wanted = slots and slots + self._prefetch.ahead(slots)
+        wanted = self._concurrency - len(self._adrift) + (slots and self._prefetch.ahead(slots))
         # Small changes are not worth a message.
         if self._is_closed or (not at_once and self._capacity / 2 < wanted < self._capacity * 2):
             return []

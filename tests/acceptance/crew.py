@@ -56,6 +56,12 @@ def look(name: str) -> None:
     raise InterruptedError("asked to stop")
 
 
+def hang(name: str) -> None:
+    """Wait in a thread, and look for nothing."""
+    _note(name, "begun")
+    time.sleep(FOREVER_S)
+
+
 def crash(_: object) -> None:
     """End by a signal."""
     ctypes.string_at(0)
@@ -74,6 +80,7 @@ def add(numbers: list[int]) -> int:
 HANDLERS = registry(
     Handler("wait", wait, str),
     Handler("look", look, str),
+    Handler("hang", hang, str),
     *(
         Handler(function.__name__, function, payload_type, executor="process", source=SOURCE)
         for function, payload_type in ((sleep, str), (crash, object), (leave, int), (add, list[int]))

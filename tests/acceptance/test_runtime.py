@@ -127,6 +127,16 @@ def test_a_task_past_its_timeout_is_ended(cluster: Cluster, crew: Process, kind:
         assert ended(cluster, wire.submit("add", [1, 2]))["state"] == "completed"
 
 
+def test_threads_past_their_timeouts_hold_up_no_other_slot(cluster: Cluster, crew: Process) -> None:
+    """Each takes one place until it returns, not two: of four slots two are left."""
+    with connected(cluster) as wire:
+        for hanging in [wire.submit("hang", name, timeout=0.5) for name in ("one", "two")]:
+            assert ended(cluster, hanging)["state"] == "dead"
+        cluster.eventually("the crew knows that", lambda: cluster.logs().count("task.overran") == 2)
+        assert ended(cluster, wire.submit("add", [1, 2]))["state"] == "completed"
+    kill(crew)
+
+
 @pytest.mark.parametrize(("kind", "payload", "words"), [("crash", None, "killed by SIGSEGV"), ("leave", 7, "code 7")])
 def test_a_task_that_ends_its_process_is_a_dead_letter(
     cluster: Cluster, crew: Process, kind: str, payload: Any, words: str

@@ -109,6 +109,13 @@ TERMS = (
         tests=(f"{_STORAGE}/test_progress.py",),
     ),
     Mutation(
+        name="terms: a place taken for ever by what timed out before it began",
+        file="dtm/client/workload.py",
+        line="                said.append(self._return(work.task_id, work.assignment))\n",
+        weakened="                self._drop(work.assignment)\n",
+        tests=("tests/client/test_workload.py",),
+    ),
+    Mutation(
         name="terms: anybody's word on anybody's progress",
         file="dtm/server/membership.py",
         line="        if message.assignment in self._registered().held:\n",
