@@ -34,7 +34,7 @@ class Workload:
         self._returned: dict[int, Release] = {}
         # Tasks past their timeout in threads that nobody can stop: their slots are taken, their attempts have ended.
         self._overran: set[int] = set()
-        # Those of them that the server does not count any more: since another connection, they are nobody's.
+        # What runs and the server does not count any more: since another connection, it is nobody's.
         self._adrift: set[int] = set()
         self._capacity = concurrency + prefetch.ahead(concurrency)
         self._is_closed = False
@@ -175,7 +175,7 @@ class Workload:
             self._returned.pop(assignment, None)
         for work in self._slots.pick(gone):
             self._drop(work.assignment)
-        self._adrift |= self._overran & gone
+        self._adrift |= self._held.keys() & gone
         self._resize(at_once=True)
 
     def _keep(self, message: Result | Release) -> Result | Release:
@@ -207,7 +207,6 @@ class Workload:
     def _resize_without(self, ended: Iterable[int], overran: Iterable[int] = ()) -> list[ClientMessage]:
         before = len(self._overran)
         self._overran.difference_update(ended)
-        self._adrift &= self._overran
         self._overran.update(overran)
         if len(self._overran) == self._concurrency > before:
             log.error(
@@ -218,7 +217,7 @@ class Workload:
     def _resize(self, *, at_once: bool = False) -> list[ClientMessage]:
         # The place of what overran counts as taken until it is answered for; nothing is to wait where nothing can run.
         slots = max(0, self._concurrency - len(self._overran))
-        wanted = self._concurrency - len(self._adrift) + (slots and self._prefetch.ahead(slots))
+        wanted = self._concurrency - len(self._adrift & self._overran) + (slots and self._prefetch.ahead(slots))
         # Small changes are not worth a message.
         if self._is_closed or (not at_once and self._capacity / 2 < wanted < self._capacity * 2):
             return []
@@ -235,5 +234,6 @@ class Workload:
 
     def _drop(self, assignment: int) -> None:
         self._held.pop(assignment, None)
+        self._adrift.discard(assignment)
         if not self._held:
             self._emptied.set()

@@ -42,6 +42,7 @@ def _only(name: str, item: object) -> Batch:
 
 
 def merge(whole: Receipt, part: Receipt) -> None:
+    """Add what a part of the batch has done to what the parts before it have."""
     for name in (
         "registrations",
         "reports",

@@ -420,6 +420,20 @@ def test_a_client_whose_slots_are_all_taken_asks_for_nothing(handlers: Handlers,
     assert [event["event"] for event in events] == ["task.stopping", "task.overran", "slots.blocked"]
 
 
+def test_a_thread_past_its_timeout_may_be_known_so_after_the_next_connection(handlers: Handlers, gate: Gate) -> None:
+    """The server has disowned it before it was noticed here: its slot is taken all the same, until it has ended."""
+    load = workload(handlers, concurrency=2, prefetch=FixedPrefetch(3))
+    load.take(task(1, "Gate", timeout_s=0.01))
+    in_the_end(lambda: gate.waiting)
+    load.lost([1])
+    assert load.capacity == 5
+
+    assert in_the_end(lambda: load.look_after(0.0)) == [Capacity(4)]
+
+    gate.open()
+    assert Capacity(5) in told(load, 2)
+
+
 # How far tasks have got.
 
 
