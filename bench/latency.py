@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from anyio import connect_tcp
 from msgspec import Raw
 
 from bench import floor, ledger
@@ -20,8 +19,10 @@ from bench.wire import Wire
 from bench.workers import running_workers
 from dtm.cli.loop import run
 from dtm.cli.options import ADDRESS, Address
+from dtm.client.dial import dial
 from dtm.client.producer import Producer
 from dtm.protocol.messages import Register, RegisterResponse, Result, ResultResponse, Submit, SubmitResponse, Task
+from dtm.security.credentials import NO_CREDENTIALS
 
 MOST_TASKS = 500
 
@@ -54,7 +55,7 @@ def _to_result(name: str, folder: Path, tasks: int) -> Latency:
 async def _await_results(address: Address, tasks: int) -> list[float]:
     took_s = []
     async with Producer.open(
-        address.host, address.port, connect=connect_tcp, chance=random.Random(), on_trouble=_give_up
+        address.host, address.port, connect=dial(NO_CREDENTIALS), chance=random.Random(), on_trouble=_give_up
     ) as producer:
         for number in range(tasks):
             sent_s = time.perf_counter()

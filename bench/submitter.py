@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 import msgspec
-from anyio import connect_tcp, create_task_group
+from anyio import create_task_group
 from msgspec import Raw, Struct
 
 from bench.process import TOP, Failed
@@ -22,7 +22,9 @@ from dtm.cli.input import MOST_TASKS
 from dtm.cli.loop import run
 from dtm.cli.options import ADDRESS, Address
 from dtm.cli.submit import MOST_PARTS
+from dtm.client.dial import dial
 from dtm.client.producer import Producer
+from dtm.security.credentials import NO_CREDENTIALS
 
 TIMEOUT_S = 900.0
 
@@ -68,7 +70,7 @@ def main(*, address: Address, order: str) -> None:
 
 async def _submit(address: Address, order: Order) -> float:
     async with Producer.open(
-        address.host, address.port, connect=connect_tcp, chance=random.Random(), on_trouble=_give_up
+        address.host, address.port, connect=dial(NO_CREDENTIALS), chance=random.Random(), on_trouble=_give_up
     ) as producer:
         # Shared: whoever has its answer takes the next.
         end = order.first + order.tasks

@@ -23,11 +23,12 @@ ONLOOKERS = ("tests", "bench", "examples")
 ARROWS = {
     "dtm": {"dtm.core", "dtm.security", "dtm.client", "dtm.tasks"},
     "dtm.core": {"dtm"},
+    "dtm.net": {"dtm"},
     "dtm.protocol": {"dtm", "dtm.core"},
     "dtm.security": {"dtm", "dtm.core", "dtm.protocol"},
     "dtm.storage": {"dtm", "dtm.core", "dtm_migrations"},
-    "dtm.server": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.storage"},
-    "dtm.client": {"dtm", "dtm.core", "dtm.protocol", "dtm.security"},
+    "dtm.server": {"dtm", "dtm.core", "dtm.net", "dtm.protocol", "dtm.security", "dtm.storage"},
+    "dtm.client": {"dtm", "dtm.core", "dtm.net", "dtm.protocol", "dtm.security"},
     "dtm.tasks": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.client"},
     "dtm.cli": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.server", "dtm.client", "dtm.tasks"},
     "dtm.testing": {"dtm", "dtm.core", "dtm.protocol", "dtm.security", "dtm.server", "dtm.client", "dtm.tasks"},
@@ -38,7 +39,7 @@ ARROWS = {
 DOORS = {("dtm_admin", "dtm.cli.options"), ("dtm_admin", "dtm.cli.start")}
 
 LOGS = {"dtm.server", "dtm.client", "dtm.tasks", "dtm.testing", "dtm.cli"}
-AWAITS = LOGS | {"dtm_admin"}
+AWAITS = LOGS | {"dtm.net", "dtm_admin"}
 KNOWS_SQL = {"dtm.storage", "dtm_migrations"}
 IMPURE = ARROWS.keys() - {"dtm", "dtm.core", "dtm.protocol", "dtm.security"}
 # Library: the rooms that may use it. What is not named here may be used anywhere.

@@ -9,12 +9,12 @@ import secrets
 import socket
 import ssl
 
-import anyio
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, aclose_forcefully, fail_after
-from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from dtm.client.link import Connect, Unreachable
+from dtm.net.stream import TcpStream, connect_tcp
 from dtm.protocol.codec import BadLine, decode_from_server, encode
 from dtm.protocol.framing import LineBuffer, LineTooLong
 from dtm.security.credentials import Credentials
@@ -65,10 +65,10 @@ def dial(credentials: Credentials) -> Connect:
     return connect
 
 
-async def _connected(host: str, port: int) -> SocketStream:
+async def _connected(host: str, port: int) -> TcpStream:
     try:
         with fail_after(KNOCK_S):
-            stream = await anyio.connect_tcp(host, port)
+            stream = await connect_tcp(host, port)
     except TimeoutError:
         raise Unreachable(f"no answer from {host}:{port} within {KNOCK_S:g} s") from None
     if _USER_TIMEOUT is not None:

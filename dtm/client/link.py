@@ -15,6 +15,7 @@ from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, fail_af
 from anyio.abc import ByteStream
 
 from dtm.core.errors import DtmError
+from dtm.net.stream import TcpStream
 from dtm.protocol.codec import BadLine, decode_from_server, encode_all
 from dtm.protocol.framing import LineBuffer, LineTooLong
 from dtm.protocol.messages import ClientMessage, ServerMessage
@@ -70,10 +71,18 @@ class Link:
         Raises:
             LinkLost: it has not.
         """
+        await self.send_lines(encode_all(messages))
+
+    async def send_lines(self, data: bytes) -> None:
+        """Send the lines of messages, or what is left of them, as `send` does."""
         try:
-            await self._stream.send(encode_all(messages))
+            await self._stream.send(data)
         except (BrokenResourceError, ClosedResourceError, SSLError) as error:
             raise LinkLost("the connection broke while sending") from error
+
+    def send_nowait(self, data: bytes) -> int:
+        """Send what goes without waiting of the lines of messages, and say how many bytes that was."""
+        return self._stream.send_nowait(data) if isinstance(self._stream, TcpStream) else 0
 
     async def receive(self) -> list[ServerMessage]:
         """Wait for the next messages.
@@ -97,10 +106,7 @@ class Link:
 
 
 def _reason(error: OSError) -> str:
-    """Say why, in the system's words; anyio hides them behind its own when it tries several addresses."""
-    cause: BaseException = error.__cause__ or error
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    if isinstance(cause, OSError) and not isinstance(cause, socket.gaierror) and cause.errno:
-        return os.strerror(cause.errno).lower()
-    return str(getattr(cause, "strerror", None) or cause)
+    """Say why, in the system's words."""
+    if not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error.strerror or error)

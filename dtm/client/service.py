@@ -53,6 +53,10 @@ class Service:
         if self._welcome is not None:
             self._outgoing.put(messages)
 
+    def flush(self) -> None:
+        """Send now what was said: nothing more is to be said in this turn of the loop."""
+        self._outgoing.flush()
+
     async def leave(self) -> None:
         """Say goodbye, so that what is still held goes back at once and without blame."""
         self.say([messages.Goodbye()])

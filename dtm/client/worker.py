@@ -124,6 +124,8 @@ class Worker:
             await self._done.wait()
             self._done = Event()
             self._say(self._workload.harvest())
+            if self._service is not None:
+                self._service.flush()
 
     async def _look_after_forever(self) -> None:
         while True:

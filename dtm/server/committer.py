@@ -6,12 +6,12 @@ committed; nothing is answered before that.
 
 from __future__ import annotations
 
+from asyncio import Event
 from collections.abc import Callable
 from math import inf
 
 import anyio
 import structlog
-from anyio import Event
 
 from dtm.protocol.codec import ErrorCode
 from dtm.server.clock import Clock
@@ -223,20 +223,17 @@ class Committer:
         """
         while True:
             await self._wanted.wait()
-            await self._compact()
+            if self._compaction is not None:
+                await self._compact(*self._compaction)
             taken = self._swap()
             receipt = await self._commit(taken)
             if receipt.may_have_more:
                 self.wake()
             deliver(taken, receipt)
             self._in_flight = False
-            self._delivered.set()
-            self._delivered = Event()
+            _pulse(self._delivered)
 
-    async def _compact(self) -> None:
-        if self._compaction is None:
-            return
-        spare, then = self._compaction
+    async def _compact(self, spare: int, then: Callable[[Compacted | Refused], None]) -> None:
         log.info("store.compacting")
         began_s = self._clock.monotonic_s()
         try:
@@ -283,7 +280,12 @@ class Committer:
         taken, self._open = self._open, OpenBatch()
         taken.batch.progress |= self._last_words.take_due()
         self._in_flight = True
-        self._wanted = Event()
-        self._swapped.set()
-        self._swapped = Event()
+        self._wanted.clear()
+        _pulse(self._swapped)
         return taken
+
+
+def _pulse(event: Event) -> None:
+    """Wake those who wait now, and nobody who comes later."""
+    event.set()
+    event.clear()

@@ -63,9 +63,9 @@ class Connection:
         """Whether the peer is listened to now; not while it has to wait for the disk or to read itself."""
         return self._listens
 
-    def hurry(self) -> None:
-        """Write what is queued in this step before other connections do."""
-        self._outbox.hurry()
+    def flush(self) -> None:
+        """Write what is queued now."""
+        self._outbox.flush()
 
     def send(self, messages: Sequence[Message]) -> None:
         """Queue messages for the peer; returns at once."""

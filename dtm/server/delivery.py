@@ -43,8 +43,6 @@ class Delivery:
         self._tasks(news, receipt.assigned)
         self._updates(news, said(receipt.progressed))
         self._notices(news, receipt.ended)
-        for outlet in news:
-            outlet.hurry()
         _answer(receipt.submissions, taken.on_submitted)
         # Whoever has just submitted a task may follow it from now on.
         self._updates(news, moved(receipt))
@@ -57,6 +55,9 @@ class Delivery:
             sent[outlet] += its_news
         for outlet, its_messages in sent.items():
             outlet.send(its_messages)
+        # First to those that wait for it to go on; whoever asked is answered in the next turn of the loop.
+        for outlet in news:
+            outlet.flush()
         log_events(taken.batch, receipt, every_task=self._logs_every_task)
         if receipt.audited:
             self._on_audited()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ import structlog
 from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 
 from dtm.core.errors import DtmError
+from dtm.net.stream import TcpStream
 
 BACKLOG = 1024
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 1.0
@@ -26,7 +28,7 @@ Serve = Callable[[ByteStream], Awaitable[None]]
 
 
 class Listener(Protocol):
-    """What connections come from: anyio's `SocketListener`, unless a test stands for the network."""
+    """What connections come from: a `TcpListener`, unless a test stands for the network."""
 
     def extra(self, attribute: Any, /) -> Any:
         """Give one of anyio's typed attributes, such as the local port."""
@@ -38,11 +40,32 @@ class Listener(Protocol):
         """Accept no more."""
 
 
+class TcpListener:
+    """A socket that listens."""
+
+    def __init__(self, listener: SocketListener) -> None:
+        self._listener = listener
+
+    def extra(self, attribute: Any, /) -> Any:
+        """Give one of anyio's typed attributes, such as the local port."""
+        return self._listener.extra(attribute)
+
+    async def accept(self) -> ByteStream:
+        """Wait for the next connection."""
+        listening = self._listener.extra(SocketAttribute.raw_socket)
+        accepted, _ = await asyncio.get_running_loop().sock_accept(listening)
+        return await TcpStream.over(accepted)
+
+    async def aclose(self) -> None:
+        """Accept no more."""
+        await self._listener.aclose()
+
+
 class CannotListen(DtmError):
     """The address cannot be had."""
 
 
-async def listen(host: str, port: int) -> list[SocketListener]:
+async def listen(host: str, port: int) -> list[TcpListener]:
     """Open the listening sockets of `host`; port 0 picks one that is free.
 
     Raises:
@@ -56,7 +79,7 @@ async def listen(host: str, port: int) -> list[SocketListener]:
         ) from error
     except OSError as error:
         raise CannotListen(f"cannot listen on {host}:{port}: {_reason(error)}") from error
-    return [part for part in listener.listeners if isinstance(part, SocketListener)]
+    return [TcpListener(part) for part in listener.listeners if isinstance(part, SocketListener)]
 
 
 def port_of(listeners: Sequence[Listener]) -> int:

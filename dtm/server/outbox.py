@@ -1,7 +1,8 @@
-"""The lines on their way to one connection: queued at once, written by one task, bounded in size and time."""
+"""The lines on their way to one connection, bounded in size and time: written at once, or by a task that waits."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
@@ -9,6 +10,7 @@ from math import inf
 from anyio import CancelScope, Event, current_time
 from anyio.abc import ByteSendStream
 
+from dtm.net.stream import TcpStream
 from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import Message
 from dtm.server.limits import Limits
@@ -38,6 +40,9 @@ class Outbox:
         self._drained = Event()
         self._is_closing = False
         self._is_discarded = False
+        self._is_due = False
+        # While nothing waits to be written, and if it can be written to at once.
+        self._idle: TcpStream | None = None
 
     @property
     def is_full(self) -> bool:
@@ -62,11 +67,22 @@ class Outbox:
         self._lines.append(data)
         self._queued += len(data)
         self._unwritten += len(messages)
-        self._filled.set()
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self.flush)
 
-    def hurry(self) -> None:
-        """Let `write_to` wake up before it is told what to write; it finds what is put until then."""
-        self._filled.set()
+    def flush(self) -> None:
+        """Write what is queued as far as that goes without waiting; `write_to` does the rest.
+
+        Comes by itself in the next turn of the loop, so that what is queued in one turn makes up one write.
+        """
+        self._is_due = False
+        if self._idle is not None and self._lines:
+            self._cut()
+            self._write_nowait(self._idle)
+        if self._lines or self._pieces:
+            self._idle = None
+            self._filled.set()
 
     def close(self) -> None:
         """Let `write_to` end once everything is written."""
@@ -114,7 +130,11 @@ class Outbox:
                 self._cut()
             else:
                 self._filled = Event()
-                await self._filled.wait()
+                self._idle = stream if isinstance(stream, TcpStream) else None
+                try:
+                    await self._filled.wait()
+                finally:
+                    self._idle = None
 
     def _cut(self) -> None:
         data = b"".join(self._lines)
@@ -122,13 +142,26 @@ class Outbox:
         self._unwritten = 0
         self._pieces.extend(data[start : start + MAX_PIECE] for start in range(0, len(data), MAX_PIECE))
 
+    def _write_nowait(self, stream: TcpStream) -> None:
+        while self._pieces:
+            piece = self._pieces[0]
+            taken = stream.send_nowait(piece)
+            self._count_off(taken)
+            if taken < len(piece):
+                self._pieces[0] = piece[taken:]
+                return
+            self._pieces.popleft()
+
     async def _send(self, scope: CancelScope, stream: ByteSendStream) -> None:
         piece = self._pieces.popleft()
         scope.deadline = current_time() + self._limits.send_deadline_s
         await stream.send(piece)
         scope.deadline = inf
+        self._count_off(len(piece))
+
+    def _count_off(self, written: int) -> None:
         was_full = self.is_full
-        self._queued -= len(piece)
+        self._queued -= written
         if was_full and not self.is_full:
             self._drained.set()
             self._drained = Event()

@@ -24,8 +24,8 @@ class Outlet(Protocol):
     def is_heard(self) -> bool:
         """Whether the peer is listened to now, so that silence says something."""
 
-    def hurry(self) -> None:
-        """Write what is queued in this step before others do: somebody waits for it to go on."""
+    def flush(self) -> None:
+        """Write what is queued now, before others do: somebody waits for it to go on."""
 
     def send(self, messages: Sequence[Message]) -> None:
         """Queue `messages`; returns at once."""

@@ -86,4 +86,3 @@ def _hand_out(tx: Transaction, assigned: Sequence[Assigned]) -> None:
     for _, deadline_at in bounded:
         tx.note_deadline(deadline_at)
     tx.receipt.assigned.extend(assigned)
-    tx.books.happened("assigned", len(assigned))

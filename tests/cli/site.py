@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import Event, connect_tcp, create_task_group
+from anyio import Event, create_task_group
 from anyio.from_thread import start_blocking_portal
 
 from dtm.cli.client import EXIT_CODES, client
@@ -24,6 +24,7 @@ from dtm.client.prefetch import FixedPrefetch
 from dtm.client.slots import threads
 from dtm.client.verdicts import Reject
 from dtm.client.worker import Worker, WorkerSettings
+from dtm.net.stream import connect_tcp
 from dtm.tasks.builtin import BUILTIN
 from tests.server.live import Live, serving
 

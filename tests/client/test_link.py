@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from anyio import connect_tcp, create_task_group, fail_after
+from anyio import create_task_group, fail_after
 from msgspec import Raw
 
 from dtm.client.link import Link, LinkLost, Unreachable
+from dtm.net.stream import connect_tcp
 from dtm.protocol.messages import PingRequest, PingResponse, ServerMessage, ShuttingDown, Submit, SubmittedTask
 from tests.client.scripted import Scripted, free_port, listening
 from tests.wire import Wire

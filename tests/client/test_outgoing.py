@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from anyio import EndOfStream, connect_tcp, create_task_group, fail_after, wait_all_tasks_blocked
+from anyio import EndOfStream, create_task_group, fail_after, wait_all_tasks_blocked
 from anyio.abc import ByteStream
 from msgspec import Raw
 
 from dtm.client.link import Link, LinkLost
 from dtm.client.outgoing import MOST_AT_ONCE, Outgoing, ping_forever
+from dtm.net.stream import connect_tcp
 from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import PingRequest, Submit, SubmittedTask
 from tests.client.scripted import listening

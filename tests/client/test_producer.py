@@ -11,12 +11,13 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 import pytest
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, connect_tcp, create_task_group, fail_after
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group, fail_after
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup, TaskStatus
 
 from dtm.client.link import Unreachable
 from dtm.client.producer import BACKOFF, MOST_QUERIED, Producer
 from dtm.client.requests import RequestRefused
+from dtm.net.stream import connect_tcp
 from dtm.protocol.messages import Failure, SubmittedTask, TaskFinished
 from tests.client.scripted import Scripted, free_port, listening
 from tests.server.live import serving, success

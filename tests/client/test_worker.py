@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import Event, connect_tcp, create_task_group, fail_after
+from anyio import Event, create_task_group, fail_after
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -23,6 +23,7 @@ from dtm.client.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
 from dtm.client.slots import threads
 from dtm.client.work import Work
 from dtm.client.worker import Worker, WorkerSettings
+from dtm.net.stream import connect_tcp
 from tests.client.gates import Gate
 from tests.client.pool.samples import HANDLERS
 from tests.client.pool.test_processes import is_alive

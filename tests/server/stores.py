@@ -87,7 +87,7 @@ class Silence:
     is_full = False
     is_heard = True
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Do nothing."""
 
     def send(self, messages: Sequence[Message]) -> None:

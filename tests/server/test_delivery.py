@@ -22,9 +22,9 @@ class Noting:
     def __init__(self, heard: list[object]) -> None:
         self._heard = heard
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Note it."""
-        self._heard.append("hurry")
+        self._heard.append("flush")
 
     def send(self, messages: Sequence[Message]) -> None:
         """Note which messages."""
@@ -35,8 +35,8 @@ class Noting:
         self._heard.append("cut")
 
 
-def test_a_worker_is_told_to_hurry_before_a_producer_is_answered() -> None:
-    """And hears the verdict on its last task before its next one, as on any one connection."""
+def test_what_a_worker_waits_for_is_written_at_once() -> None:
+    """It hears the verdict on its last task before its next one; who submitted hears in the loop's next turn."""
     heard: list[object] = []
     roster, worker, taken = Roster(), Noting(heard), OpenBatch()
     roster.join(Member(1, "w", worker, kinds=frozenset(["A"]), capacity=1), 0.0)
@@ -51,4 +51,4 @@ def test_a_worker_is_told_to_hurry_before_a_producer_is_answered() -> None:
 
     Delivery(roster, Watchers(), lambda: None)(taken, receipt)
 
-    assert heard == ["hurry", answer, [ResultResponse, Task]]
+    assert heard == [answer, [ResultResponse, Task], "flush"]

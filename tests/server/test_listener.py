@@ -12,14 +12,14 @@ from typing import Any
 import anyio
 import pytest
 from anyio import create_task_group
-from anyio.abc import ByteStream, SocketAttribute, SocketListener, SocketStream
+from anyio.abc import ByteStream, SocketAttribute
 from structlog.testing import capture_logs
 
-from dtm.server.listener import CannotListen, accept_forever, listen, port_of
+from dtm.server.listener import CannotListen, TcpListener, accept_forever, listen, port_of
 from tests.waiting import eventually
 
 
-async def close(listeners: list[SocketListener]) -> None:
+async def close(listeners: list[TcpListener]) -> None:
     """Close them all."""
     for listener in listeners:
         await listener.aclose()
@@ -99,23 +99,23 @@ async def test_one_connections_failure_does_not_end_the_others() -> None:
     await close(listeners)
 
 
-class Exhausted(SocketListener):
+class Exhausted:
     """A listener that cannot accept for a while."""
 
-    def __init__(self, listener: SocketListener, failures: int) -> None:
+    def __init__(self, listener: TcpListener, failures: int) -> None:
         self._listener = listener
         self._failures = failures
 
-    async def accept(self) -> SocketStream:
+    def extra(self, attribute: object) -> Any:
+        """Show what the listener shows."""
+        return self._listener.extra(attribute)
+
+    async def accept(self) -> ByteStream:
         """Fail, or accept."""
         if self._failures:
             self._failures -= 1
             raise OSError(errno.EMFILE, "Too many open files")
         return await self._listener.accept()
-
-    @property
-    def _raw_socket(self) -> socket.socket:
-        return self._listener._raw_socket
 
     async def aclose(self) -> None:
         """Close."""

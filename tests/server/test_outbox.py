@@ -92,8 +92,8 @@ async def test_messages_arrive_in_order_and_many_at_a_time() -> None:
         assert len(wire.pieces) == 2
 
 
-async def test_whoever_is_told_to_hurry_writes_first() -> None:
-    """What it is to write may come after that, and even after what others are to write."""
+async def test_what_is_flushed_is_written_first() -> None:
+    """Before what others queued earlier in the same turn of the loop."""
     written: list[object] = []
 
     class Noting(Wire):
@@ -104,9 +104,9 @@ async def test_whoever_is_told_to_hurry_writes_first() -> None:
     (one, _), (other, _) = boxed(), boxed()
     async with writing(one, Noting()), writing(other, Noting()):
         await wait_all_tasks_blocked()
-        other.hurry()
         one.put(pongs("one"))
         other.put(pongs("other"))
+        other.flush()
         await wait_all_tasks_blocked()
 
     assert written == ["other", "one"]
@@ -190,7 +190,7 @@ async def test_a_little_traffic_wakes_nobody() -> None:
     assert (wire.timestamps, rooms) == ([0, 1, 2], [])
 
 
-def test_more_than_the_bound_is_not_queued() -> None:
+async def test_more_than_the_bound_is_not_queued() -> None:
     """Memory is bounded for each peer; it is told how much waits."""
     outbox, _ = boxed()
     for _ in range(MAX_QUEUED // MEBIBYTE - 1):

@@ -21,7 +21,7 @@ class Line:
         self.is_full = False
         self.is_heard = True
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Do nothing."""
 
     def send(self, messages: Sequence[Message]) -> None:

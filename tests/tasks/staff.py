@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio import Event, connect_tcp, create_task_group
+from anyio import Event, create_task_group
 
 from dtm.client.prefetch import FixedPrefetch
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
+from dtm.net.stream import connect_tcp
 from dtm.tasks.app import App
 from dtm.tasks.server import Server
 from tests.server.live import Live, serving

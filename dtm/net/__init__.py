@@ -1,0 +1,1 @@
+"""Connections as both sides have them. Knows bytes only."""

@@ -1,0 +1,199 @@
+"""A TCP connection as a byte stream of anyio's that can also be written to at once.
+
+anyio's own wakes a task for each write, and stops and starts the reading around each read; docs/performance.md says
+what that costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Self, cast
+
+import aiohappyeyeballs
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
+
+# How long one address of a host may take before the next is tried beside it (RFC 8305, section 8).
+_NEXT_ADDRESS_S = 0.25
+
+
+async def connect_tcp(host: str, port: int) -> TcpStream:
+    """Connect to the first address of `host` that answers.
+
+    Raises:
+        OSError: there is no such host, or none of its addresses answers.
+    """
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S)
+    except RuntimeError as error:
+        raise OSError(str(error)) from error  # uvloop's way to say that an address cannot be tried
+    return await TcpStream.over(connected)
+
+
+class TcpStream(asyncio.Protocol, ByteStream):
+    """A connected socket. One task reads; another one, or whoever must not wait, writes."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._chunks: deque[bytes] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._is_paused = False
+        self._is_full = False
+        self._has_ended = False
+        self._is_closed = False
+        self._error: Exception | None = None
+
+    @classmethod
+    async def over(cls, connected: socket.socket) -> Self:
+        """Take over a socket that is connected and does not block; it is closed if that fails."""
+        try:
+            _, stream = await asyncio.get_running_loop().connect_accepted_socket(lambda: cls(connected), connected)
+        except BaseException:
+            connected.close()
+            raise
+        return stream
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Show the socket and the address of the peer."""
+        return {
+            SocketAttribute.raw_socket: lambda: self._socket,
+            SocketAttribute.remote_address: lambda: self._transport.get_extra_info("peername"),
+        }
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Wait for bytes.
+
+        Raises:
+            EndOfStream: the peer sends nothing more.
+            BrokenResourceError: the connection broke.
+            ClosedResourceError: it was closed here.
+        """
+        if not self._chunks and not self._is_over:
+            if self._is_paused:
+                self._is_paused = False
+                self._transport.resume_reading()
+            await self._news()
+        if not self._chunks:
+            raise self._reason()
+        chunk = self._chunks.popleft()
+        if len(chunk) > max_bytes:
+            self._chunks.appendleft(chunk[max_bytes:])
+            chunk = chunk[:max_bytes]
+        return chunk
+
+    async def send(self, item: bytes) -> None:
+        """Send bytes; the system has taken them when this returns. Cancelled, it may have taken a part of them.
+
+        Raises:
+            BrokenResourceError: the connection broke.
+            ClosedResourceError: it was closed here.
+        """
+        await checkpoint_if_cancelled()
+        self._require_open()
+        self._transport.write(item)
+        if self._is_full:
+            await self._room()
+            self._require_open()
+        else:
+            await cancel_shielded_checkpoint()
+
+    def send_nowait(self, item: bytes) -> int:
+        """Give the system as many of the bytes as it takes at once, and say how many those are.
+
+        None, if the connection is broken: `send` says so.
+        """
+        if self._is_full or self._is_closed:
+            return 0  # what came before has to go first
+        try:
+            return self._socket.send(item)
+        except OSError:
+            return 0
+
+    async def send_eof(self) -> None:
+        """Say that nothing follows."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    async def aclose(self) -> None:
+        """Close the connection; what the system has not taken is lost."""
+        self._is_closed = True
+        self._transport.abort()
+        await checkpoint()
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's are transports by their methods only.
+        self._transport = cast("asyncio.Transport", transport)
+        # So that what waits here waits nowhere else: `send` ends when the system has taken all.
+        self._transport.set_write_buffer_limits(0)
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks.append(data)
+        if self._reader is None or self._reader.done():
+            # It is behind with reading: the peer is to notice.
+            self._is_paused = True
+            self._transport.pause_reading()
+        else:
+            self._reader.set_result(None)
+
+    def eof_received(self) -> bool:
+        self._has_ended = True
+        _wake(self._reader)
+        return True  # and goes on being written to
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        _wake(self._writer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._error = exc
+        _wake(self._reader)
+        _wake(self._writer)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._has_ended or self._transport.is_closing()
+
+    def _reason(self) -> Exception:
+        if self._is_closed:
+            return ClosedResourceError()
+        return EndOfStream() if self._error is None else BrokenResourceError(str(self._error))
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise ClosedResourceError
+        if self._transport.is_closing():
+            raise BrokenResourceError from self._error
+
+    async def _news(self) -> None:
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    async def _room(self) -> None:
+        self._writer = asyncio.get_running_loop().create_future()
+        try:
+            await self._writer
+        finally:
+            self._writer = None
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
