@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +17,7 @@ from dtm.storage import terms
 from dtm.storage.batch import NewTask, Submission
 from dtm.storage.receipt import Cause, Refused, Submitted
 from dtm.storage.schema import tasks
-from dtm.storage.sql import among, given, given_one, is_long, values
+from dtm.storage.sql import Value, among, given, given_one, is_long, values
 from dtm.storage.terms import Terms
 from dtm.storage.transaction import Transaction
 
@@ -39,7 +40,7 @@ class Fresh(Struct, array_like=True, gc=False):
 _COLUMNS = Fresh.__struct_fields__
 _ITS_OWN = ("id", "payload", "key")
 _COMMON = tuple(name for name in _COLUMNS if name not in _ITS_OWN)
-_common = attrgetter(*_COMMON)
+_common = attrgetter(*_COMMON)  # the kind comes first
 
 
 class Taken(Struct, frozen=True):
@@ -59,9 +60,16 @@ def _insert(rows: Subquery) -> Insert:
     )
 
 
+def _insert_alike(own: Sequence[str]) -> Insert:
+    common: Iterator[Any] = (bindparam(name).label(name) for name in _COLUMNS if name not in own)
+    return _insert(select(given(*own), *common).subquery("given"))
+
+
 _INSERT = _insert(given(*_COLUMNS))
-# Most tasks that come together differ in nothing else, and each column of a given row costs time.
-_INSERT_ALIKE = _insert(select(given(*_ITS_OWN), *(bindparam(name).label(name) for name in _COMMON)).subquery("given"))
+# Most tasks that come together differ in nothing else, or in their kinds only, and each column of a given row costs
+# time.
+_INSERT_ALIKE = _insert_alike(_ITS_OWN)
+_INSERT_ALIKE_BUT_KIND = _insert_alike((*_ITS_OWN, "kind"))
 _INSERT_ONE = _insert(given_one(*_COLUMNS))
 _BY_KEY = select(tasks.c.key, tasks.c.id, tasks.c.kind, tasks.c.payload).where(among(tasks.c.key, "keys"))
 
@@ -131,11 +139,7 @@ def enter(tx: Transaction, taken: Taken) -> None:
     long = [astuple(task) for task in fresh if is_long(task.payload)]
     short = [task for task in fresh if not is_long(task.payload)] if long else fresh
     alike = Counter(map(_common, fresh))
-    if len(alike) == 1 and short:
-        common = dict(zip(_COMMON, next(iter(alike)), strict=True))
-        tx.change(_INSERT_ALIKE, [(task.id, task.payload, task.key) for task in short], common)
-    else:
-        tx.change(_INSERT, short)
+    _insert_short(tx, short, list(alike))
     tx.change_each(_INSERT_ONE, long)
     terms.write(tx, taken.terms)
     for (kind, _, state, *_), times in alike.items():
@@ -144,6 +148,18 @@ def enter(tx: Transaction, taken: Taken) -> None:
     if due:
         tx.schedule(min(due))
     tx.books.happened("submitted", len(fresh))
+
+
+def _insert_short(tx: Transaction, short: Sequence[Fresh], alike: Sequence[tuple[Value, ...]]) -> None:
+    if len({its[1:] for its in alike}) != 1:
+        tx.change(_INSERT, short)
+        return
+    common = dict(zip(_COMMON, alike[0], strict=True))
+    if len(alike) == 1:
+        tx.change(_INSERT_ALIKE, [(task.id, task.payload, task.key) for task in short], common)
+    else:
+        del common["kind"]
+        tx.change(_INSERT_ALIKE_BUT_KIND, [(task.id, task.payload, task.key, task.kind) for task in short], common)
 
 
 def _known_keys(tx: Transaction, submissions: Sequence[Submission]) -> dict[str, _Known]:

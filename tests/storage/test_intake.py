@@ -48,6 +48,24 @@ def test_every_number_of_64_bits_is_kept(stage: Stage, number: int) -> None:
     assert stage.task(id).priority == number
 
 
+@pytest.mark.parametrize("others", [(), (0,), (1,), (0, 1)], ids=["nothing", "kind", "priority", "both"])
+def test_tasks_that_come_together_keep_what_each_has_of_its_own(stage: Stage, others: tuple[int, ...]) -> None:
+    """Whatever they differ in, and beside one whose payload is long."""
+    kinds, priorities = ("ab" if 0 in others else "aa"), ((1, 2) if 1 in others else (1, 1))
+    tasks = [
+        NewTask(kind, f'"{number}{"x" * size}"', f"k{number}", priority=priority, max_retries=5)
+        for number, (kind, priority, size) in enumerate(
+            [(kinds[0], priorities[0], 1), (kinds[1], priorities[1], 1), (kinds[0], priorities[0], 2 * LONG)]
+        )
+    ]
+    ids = stage.submit(*tasks)
+    kept = [stage.task(id) for id in ids]
+
+    assert [(task.kind, task.payload, task.key, task.priority, task.max_retries) for task in kept] == [
+        (task.kind, task.payload, task.key, task.priority, task.max_retries) for task in tasks
+    ]
+
+
 # --- not yet ---------------------------------------------------------------------------------------------------
 
 
