@@ -32,6 +32,7 @@ def judge(
     if not has_drained:
         case.judge_resumption()
     if not has_jumped:
+        case.judge_ends()
         case.judge_twins()
 
 
@@ -139,7 +140,7 @@ class Case:
             self._blame(f"task {id} is {task['state']}: {attempts}")
 
     def _judge_terms(self, task: Row) -> None:
-        """Nothing begins too late or after its end, no attempt has less time than it may take, and a stop is a stop."""
+        """Nothing begins too late, no attempt has less time than it may take, and a stop is a stop."""
         id, ended_at = task["id"], task["finished_at"] or 0
         if (task["state"] == "cancelled") != (task["cancel_requested_at"] is not None and task["state"] != "completed"):
             self._blame(f"task {id} is {task['state']} and was to stop at {task['cancel_requested_at']}")
@@ -151,10 +152,16 @@ class Case:
             began_at, took = attempt["assigned_at"], (attempt["finished_at"] or 0) - attempt["assigned_at"]
             if task["expires_at"] is not None and began_at >= task["expires_at"]:
                 self._blame(f"task {id} was begun although it had expired: {attempt}")
-            if task["state"] in ("cancelled", "expired") and began_at > ended_at:
-                self._blame(f"task {id} was begun although it was over: {attempt}")
             if attempt["outcome"] == "timed out" and took < (task["timeout"] or inf):
                 self._blame(f"task {id} may take {task['timeout']} and had {took}")
+
+    def judge_ends(self) -> None:
+        """No task is begun after its end."""
+        for task in self._tasks.values():
+            if task["state"] in ("cancelled", "expired"):
+                for attempt in self._attempts_of[task["id"]]:
+                    if attempt["assigned_at"] > task["finished_at"]:
+                        self._blame(f"task {task['id']} was begun although it was over: {attempt}")
 
     def judge_twins(self) -> None:
         """Two tasks of one kind and unique key are not active at the same time."""
