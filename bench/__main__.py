@@ -70,7 +70,7 @@ def main(*, names: Sequence[str], tasks: int, waiting: int, folder: Path, output
     """
     # As Ctrl-C does: what was started ends with this.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    machine = this_machine()
+    machine = this_machine(folder)
     click.echo(heading(machine))
     output.mkdir(parents=True, exist_ok=True)
     file = output / f"{machine.at:%Y-%m-%dT%H-%M-%S}.json"

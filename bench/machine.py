@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 
 import dtm
+from bench.disk import fdatasync_ms
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -27,11 +28,13 @@ class Machine(Struct, frozen=True, kw_only=True):
     revision: str | None
     python: str
     sqlite: str
+    fdatasync_ms: float
+    fdatasync_rested_ms: float
     durability: str = "synchronous=FULL"
 
 
-def this_machine() -> Machine:
-    """Look at this machine now."""
+def this_machine(folder: Path) -> Machine:
+    """Look at this machine now, and at the disk of `folder`."""
     return Machine(
         at=datetime.now(UTC).replace(microsecond=0),
         cpu=_cpu(),
@@ -42,6 +45,8 @@ def this_machine() -> Machine:
         revision=_revision(Path(dtm.__file__).parent),
         python=platform.python_version(),
         sqlite=sqlite3.sqlite_version,
+        fdatasync_ms=fdatasync_ms(folder, rested=False),
+        fdatasync_rested_ms=fdatasync_ms(folder, rested=True),
     )
 
 

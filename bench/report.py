@@ -37,7 +37,8 @@ def heading(machine: Machine) -> str:
     return (
         f"{machine.at:%Y-%m-%d %H:%M} UTC, {machine.cpu}, {machine.cores} cores, load {load}, {machine.system}\n"
         f"dtm {machine.dtm} ({revision}), Python {machine.python}, SQLite {machine.sqlite}, {machine.durability};"
-        " floor: the same rows and commits by bare SQLite"
+        " floor: the same rows and commits by bare SQLite\n"
+        f"an fdatasync takes {machine.fdatasync_ms:.2f} ms, after a rest of 1 ms {machine.fdatasync_rested_ms:.2f} ms"
     )
 
 

@@ -60,7 +60,7 @@ def main(*, names: Sequence[str], tasks: int, folder: Path, output: Path | None)
     pairs = [(peer, store) for peer in peers for store in peer.stores]
     try:
         require({package for _, store in pairs if (package := STORES[store].package)})
-        machine = this_machine()
+        machine = this_machine(folder)
         click.echo(heading(machine))
         mine = _own("dtm", folder, tasks, machine)
         rows = [_peer(peer, store, folder, tasks) for peer, store in pairs]

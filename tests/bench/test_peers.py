@@ -88,9 +88,9 @@ def test_peer_that_failed_is_named() -> None:
     assert "FAILED Broken, Redis appendfsync always: wanted rq to run" in text
 
 
-def test_heading_names_the_load() -> None:
+def test_heading_names_the_load(tmp_path: Path) -> None:
     """Figures of a busy machine can be told from others."""
-    machine = replace(this_machine(), load=1.26)
+    machine = replace(this_machine(tmp_path), load=1.26)
 
     assert "load 1.3" in heading(machine)
 
