@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 
 import aiohappyeyeballs
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
+from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
@@ -37,7 +37,7 @@ async def connect_tcp(host: str, port: int) -> TcpStream:
 
 
 class TcpStream(asyncio.Protocol, ByteStream):
-    """A connected socket. One task reads; another one, or whoever must not wait, writes."""
+    """A connected socket. One task reads; others, or whoever must not wait, write."""
 
     _transport: asyncio.Transport
 
@@ -45,9 +45,9 @@ class TcpStream(asyncio.Protocol, ByteStream):
         self._socket = connected
         self._chunks: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._is_paused = False
-        self._is_full = False
         self._has_ended = False
         self._is_closed = False
         self._error: Exception | None = None
@@ -77,7 +77,10 @@ class TcpStream(asyncio.Protocol, ByteStream):
             EndOfStream: the peer sends nothing more.
             BrokenResourceError: the connection broke.
             ClosedResourceError: it was closed here.
+            BusyResourceError: another task waits already.
         """
+        if self._reader is not None:
+            raise BusyResourceError("reading from")
         if not self._chunks and not self._is_over:
             if self._is_paused:
                 self._is_paused = False
@@ -101,18 +104,18 @@ class TcpStream(asyncio.Protocol, ByteStream):
         await checkpoint_if_cancelled()
         self._require_open()
         self._transport.write(item)
-        if self._is_full:
-            await self._room()
-            self._require_open()
-        else:
+        if self._has_room.is_set():
             await cancel_shielded_checkpoint()
+        else:
+            await self._has_room.wait()
+            self._require_open()
 
     def send_nowait(self, item: bytes) -> int:
         """Give the system as many of the bytes as it takes at once, and say how many those are.
 
         None, if the connection is broken: `send` says so.
         """
-        if self._is_full or self._is_closed:
+        if self._is_closed or not self._has_room.is_set():
             return 0  # what came before has to go first
         try:
             return self._socket.send(item)
@@ -139,7 +142,7 @@ class TcpStream(asyncio.Protocol, ByteStream):
         self._transport.set_write_buffer_limits(0)
 
     def data_received(self, data: bytes) -> None:
-        self._chunks.append(data)
+        self._chunks.append(bytes(data))  # some loops give a bytearray
         if self._reader is None or self._reader.done():
             # It is behind with reading: the peer is to notice.
             self._is_paused = True
@@ -149,20 +152,19 @@ class TcpStream(asyncio.Protocol, ByteStream):
 
     def eof_received(self) -> bool:
         self._has_ended = True
-        _wake(self._reader)
+        self._tell_reader()
         return True  # and goes on being written to
 
     def pause_writing(self) -> None:
-        self._is_full = True
+        self._has_room.clear()
 
     def resume_writing(self) -> None:
-        self._is_full = False
-        _wake(self._writer)
+        self._has_room.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._error = exc
-        _wake(self._reader)
-        _wake(self._writer)
+        self._tell_reader()
+        self._has_room.set()
 
     @property
     def _is_over(self) -> bool:
@@ -186,14 +188,6 @@ class TcpStream(asyncio.Protocol, ByteStream):
         finally:
             self._reader = None
 
-    async def _room(self) -> None:
-        self._writer = asyncio.get_running_loop().create_future()
-        try:
-            await self._writer
-        finally:
-            self._writer = None
-
-
-def _wake(waiting: asyncio.Future[None] | None) -> None:
-    if waiting is not None and not waiting.done():
-        waiting.set_result(None)
+    def _tell_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)

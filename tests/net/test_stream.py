@@ -12,6 +12,7 @@ import anyio
 import pytest
 from anyio import (
     BrokenResourceError,
+    BusyResourceError,
     ClosedResourceError,
     EndOfStream,
     create_task_group,
@@ -152,6 +153,26 @@ async def test_what_is_closed_here_is_closed() -> None:
         assert one.send_nowait(b"x") == 0
         with pytest.raises(EndOfStream):
             await other.receive()
+
+
+async def test_only_one_reads_at_a_time() -> None:
+    """Two would each get a part."""
+    async with pair() as (one, other), create_task_group() as group:
+        group.start_soon(other.receive)
+        await wait_all_tasks_blocked()
+        with pytest.raises(BusyResourceError):
+            await other.receive()
+        await one.send(b"x")
+
+
+async def test_several_may_wait_to_write() -> None:
+    """TLS has its own to say while something else is on its way; all of it arrives, each whole."""
+    async with pair() as (one, other), create_task_group() as group:
+        group.start_soon(one.send, MUCH)
+        group.start_soon(one.send, b"second")
+        await wait_all_tasks_blocked()
+
+        assert await read(other, len(MUCH) + 6) == MUCH + b"second"
 
 
 async def test_a_wait_that_is_cancelled_loses_nothing() -> None:
