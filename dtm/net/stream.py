@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 
 import aiohappyeyeballs
-from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream
+from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream, getaddrinfo
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
@@ -27,8 +27,7 @@ async def connect_tcp(host: str, port: int) -> TcpStream:
     Raises:
         OSError: there is no such host, or none of its addresses answers.
     """
-    loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = await getaddrinfo(host, port, type=socket.SOCK_STREAM)
     try:
         connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S)
     except RuntimeError as error:

@@ -7,6 +7,8 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Any
 
 import anyio
 import pytest
@@ -28,6 +30,14 @@ from tests.waiting import LONG_S, eventually
 HOST = "127.0.0.1"
 # More than the system keeps for a peer that does not read.
 MUCH = bytes(range(256)) * 128 * 1024
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Run in both loops: uvloop does not exist on every system."""
+    if request.param == "uvloop" and find_spec("uvloop") is None:
+        pytest.skip("no uvloop here")
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
 @asynccontextmanager
@@ -198,8 +208,9 @@ async def test_a_host_that_does_not_answer_is_an_error_of_the_system() -> None:
         with pytest.raises(OSError, match=r"refused|Connect call failed") as refused:
             await connect_tcp(*taken.getsockname())
     assert refused.value.errno == errno.ECONNREFUSED
-    with pytest.raises(socket.gaierror):
-        await connect_tcp("no.such.host.invalid", 1)
+    for host in ("no.such.host.invalid", f"{'a' * 70}.invalid", "no..host.invalid"):
+        with pytest.raises(socket.gaierror):
+            await connect_tcp(host, 1)
 
 
 async def test_the_address_that_answers_is_found() -> None:
