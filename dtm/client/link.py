@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from ssl import SSLError
 
 import anyio
@@ -16,9 +16,9 @@ from anyio.abc import ByteStream
 
 from dtm.core.errors import DtmError
 from dtm.net.stream import TcpStream
-from dtm.protocol.codec import BadLine, decode_from_server, encode_all
+from dtm.protocol.codec import BadLine, decode_from_server
 from dtm.protocol.framing import LineBuffer, LineTooLong
-from dtm.protocol.messages import ClientMessage, ServerMessage
+from dtm.protocol.messages import ServerMessage
 
 CONNECT_TIMEOUT_S = 10.0
 READ_SIZE = 256 * 1024
@@ -65,24 +65,20 @@ class Link:
                 f"cannot reach {host}:{port} ({_reason(error)}); start a server with: dtm-server --db tasks.db"
             ) from error
 
-    async def send(self, messages: Sequence[ClientMessage]) -> None:
-        """Send messages; returns once the system has taken them. Whoever is cut short has to close the link.
+    async def send(self, lines: bytes) -> None:
+        """Send lines; returns once the system has taken them. Whoever is cut short has to close the link.
 
         Raises:
             LinkLost: it has not.
         """
-        await self.send_lines(encode_all(messages))
-
-    async def send_lines(self, data: bytes) -> None:
-        """Send the lines of messages, or what is left of them, as `send` does."""
         try:
-            await self._stream.send(data)
+            await self._stream.send(lines)
         except (BrokenResourceError, ClosedResourceError, SSLError) as error:
             raise LinkLost("the connection broke while sending") from error
 
-    def send_nowait(self, data: bytes) -> int:
-        """Send what goes without waiting of the lines of messages, and say how many bytes that was."""
-        return self._stream.send_nowait(data) if isinstance(self._stream, TcpStream) else 0
+    def send_nowait(self, lines: bytes) -> int:
+        """Send what goes of them without waiting, and say how many bytes that was."""
+        return self._stream.send_nowait(lines) if isinstance(self._stream, TcpStream) else 0
 
     async def receive(self) -> list[ServerMessage]:
         """Wait for the next messages.

@@ -59,7 +59,6 @@ class Outgoing:
                 self._cut()
                 self._rest = self._rest[self._idle.send_nowait(self._rest) :]
         if self._is_filled:
-            self._idle = None
             self._filled.set()
         else:
             self._tell_flushed()
@@ -105,7 +104,7 @@ class Outgoing:
             if not self._rest:
                 self._cut()
             scope.deadline = anyio.current_time() + SEND_TIMEOUT_S
-            await link.send_lines(self._rest)
+            await link.send(self._rest)
             scope.deadline = inf
             self._rest = b""
 

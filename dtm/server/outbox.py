@@ -81,7 +81,6 @@ class Outbox:
             self._cut()
             self._write_nowait(self._idle)
         if self._lines or self._pieces:
-            self._idle = None
             self._filled.set()
 
     def close(self) -> None:

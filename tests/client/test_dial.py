@@ -20,6 +20,7 @@ from dtm.client.prefetch import FixedPrefetch
 from dtm.client.producer import Producer
 from dtm.client.slots import threads
 from dtm.client.worker import Worker, WorkerSettings
+from dtm.protocol.codec import encode
 from dtm.protocol.messages import PingRequest, PingResponse
 from dtm.security.credentials import NO_CREDENTIALS, Credentials
 from dtm.security.errors import NotAdmitted
@@ -61,7 +62,7 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
 async def reach(live: Live, credentials: Credentials, host: str = HOST) -> None:
     """Connect, and see that it works."""
     link = await Link.open(host, live.port, dial(credentials))
-    await link.send([PingRequest(1)])
+    await link.send(encode(PingRequest(1)))
     assert await link.receive() == [PingResponse(1)]
     await link.close()
 

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from dtm.client.link import Link, LinkLost, Unreachable
 from dtm.net.stream import connect_tcp
+from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import PingRequest, PingResponse, ServerMessage, ShuttingDown, Submit, SubmittedTask
 from tests.client.scripted import Scripted, free_port, listening
 from tests.wire import Wire
@@ -26,7 +27,7 @@ async def test_messages_go_out_and_come_in() -> None:
     async with listening() as server:
         link = await connected(server)
         async with server.accept() as wire:
-            await link.send([PingRequest(1), PingRequest(2)])
+            await link.send(encode_all([PingRequest(1), PingRequest(2)]))
             await wire.expect("PingRequest", timestamp=1)
             await wire.expect("PingRequest", timestamp=2)
             await wire.say({"type": "PingResponse", "timestamp": 3}, {"type": "ShuttingDown"})
@@ -78,7 +79,7 @@ async def test_a_closed_connection_is_lost_on_both_ways() -> None:
             await link.receive()
         big = Submit(1, [SubmittedTask("A", Raw(b'"' + b"x" * 1_000_000 + b'"'))])
         with pytest.raises(LinkLost, match="broke while sending"):
-            await link.send([big] * 20)
+            await link.send(encode_all([big] * 20))
         await link.close()
         with pytest.raises(LinkLost):
             await link.receive()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio import EndOfStream, create_task_group, fail_after, wait_all_tasks_blocked
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 from msgspec import Raw
 
 from dtm.client.link import Link, LinkLost
@@ -19,6 +19,7 @@ from dtm.net.stream import connect_tcp
 from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import PingRequest, Submit, SubmittedTask
 from tests.client.scripted import listening
+from tests.net.connected import pair
 from tests.waiting import LONG_S
 from tests.wire import Wire
 
@@ -97,6 +98,38 @@ async def test_messages_are_sent_in_the_order_they_were_queued() -> None:
         outgoing.put(map(PingRequest, range(MOST_AT_ONCE + 5, count)))
 
         assert await timestamps(wire, count) == list(range(count))
+
+
+async def test_what_the_system_takes_is_gone_in_the_same_turn() -> None:
+    """Nobody has to wake up for it; `flushed` has nothing to wait for."""
+    outgoing = Outgoing()
+    async with pair() as (here, there), sending(outgoing, Link(here)):
+        await wait_all_tasks_blocked()
+        outgoing.put([PingRequest(1)])
+        outgoing.put([PingRequest(2)])
+        outgoing.flush()
+
+        assert there.extra(SocketAttribute.raw_socket).recv(1_000) == encode_all([PingRequest(1), PingRequest(2)])
+        await outgoing.flushed()
+
+
+async def test_what_the_system_does_not_take_follows_in_its_order() -> None:
+    """More than fits into one part, and more than the system keeps of each."""
+    outgoing = Outgoing()
+    pings = [PingRequest(f"{number}{'x' * 10_000}") for number in range(2 * MOST_AT_ONCE + 1)]
+    whole = encode_all(pings)
+    async with pair() as (here, there), sending(outgoing, Link(here)):
+        await wait_all_tasks_blocked()
+        outgoing.put(pings[:-1])
+        outgoing.flush()
+        outgoing.put(pings[-1:])
+        heard = bytearray()
+        with fail_after(LONG_S):
+            while len(heard) < len(whole):
+                heard += await there.receive()
+            await outgoing.flushed()
+
+    assert bytes(heard) == whole
 
 
 async def test_what_is_queued_during_a_send_is_sent_too() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,11 +21,12 @@ from anyio import (
     wait_all_tasks_blocked,
 )
 from anyio.abc import SocketAttribute
+from anyio.lowlevel import checkpoint
 
 from dtm.net.stream import TcpStream, connect_tcp
+from tests.net.connected import HOST, pair
 from tests.waiting import LONG_S, eventually
 
-HOST = "127.0.0.1"
 # More than the system keeps for a peer that does not read.
 MUCH = bytes(range(256)) * 128 * 1024
 
@@ -40,21 +39,21 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
-@asynccontextmanager
-async def pair() -> AsyncIterator[tuple[TcpStream, TcpStream]]:
-    """Give both ends of a connection."""
-    with socket.create_server((HOST, 0)) as listening:
-        async with await connect_tcp(*listening.getsockname()) as one:
-            accepted, _ = listening.accept()
-            accepted.setblocking(False)
-            async with await TcpStream.over(accepted) as other:
-                yield one, other
-
-
 def reset(stream: TcpStream) -> None:
     """Let the peer hear that this end is gone."""
     raw = stream.extra(SocketAttribute.raw_socket)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def arrived(peer: socket.socket) -> bytes:
+    """Read what is there."""
+    data = bytearray()
+    try:
+        while piece := peer.recv(1_000_000):
+            data += piece
+    except BlockingIOError:
+        pass
+    return bytes(data)
 
 
 async def read(stream: TcpStream, size: int) -> bytes:
@@ -89,6 +88,25 @@ async def test_without_waiting_goes_what_the_system_takes() -> None:
             assert await read(other, len(MUCH)) == MUCH
         assert one.send_nowait(b"more") == 4
         assert await read(other, 4) == b"more"
+
+
+async def test_nothing_overtakes_what_waits() -> None:
+    """Though the system would take it: the peer has just read, and the loop has not had its turn."""
+    with socket.create_server((HOST, 0)) as listening:
+        async with await connect_tcp(*listening.getsockname()) as stream:
+            peer, _ = listening.accept()
+            peer.setblocking(False)
+            with peer, fail_after(LONG_S):
+                async with create_task_group() as group:
+                    group.start_soon(stream.send, MUCH)
+                    await wait_all_tasks_blocked()
+                    heard = arrived(peer)
+                    assert stream.send_nowait(b"more") == 0
+                    while len(heard) < len(MUCH):
+                        await checkpoint()
+                        heard += arrived(peer)
+
+    assert heard == MUCH
 
 
 async def test_whoever_is_not_read_has_to_wait() -> None:

@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio import Event, Semaphore, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
-from anyio.abc import ByteSendStream
+from anyio.abc import ByteSendStream, SocketAttribute
 
 from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import Message, PingResponse
 from dtm.server.limits import Limits
 from dtm.server.outbox import HIGH_WATER, MAX_PIECE, Outbox, TooSlow
+from tests.net.connected import pair
 from tests.waiting import LONG_S
 
 MEBIBYTE = 1024 * 1024
@@ -52,7 +53,7 @@ class Wire(ByteSendStream):
 
 
 @asynccontextmanager
-async def writing(outbox: Outbox, wire: Wire) -> AsyncIterator[None]:
+async def writing(outbox: Outbox, wire: ByteSendStream) -> AsyncIterator[None]:
     """Let the outbox write as long as the context lasts."""
     async with create_task_group() as group:
         group.start_soon(outbox.write_to, wire)
@@ -110,6 +111,40 @@ async def test_what_is_flushed_is_written_first() -> None:
         await wait_all_tasks_blocked()
 
     assert written == ["other", "one"]
+
+
+async def test_what_the_system_takes_is_gone_in_the_same_turn() -> None:
+    """Nobody has to wake up for it."""
+    outbox, _ = boxed()
+    async with pair() as (here, there), writing(outbox, here):
+        await wait_all_tasks_blocked()
+        outbox.put(pongs(1))
+        outbox.put(pongs(2))
+        outbox.flush()
+
+        assert there.extra(SocketAttribute.raw_socket).recv(1_000) == encode_all(pongs(1, 2))
+
+
+async def test_what_the_system_does_not_take_follows_in_its_order() -> None:
+    """Many pieces, of which the peer reads the first only when the last is queued; then there is room again."""
+    rooms: list[None] = []
+    outbox, _ = boxed(lambda: rooms.append(None))
+    lines = [of_size(MEBIBYTE - 1_000), pongs(1), of_size(MEBIBYTE - 1_000)] * 4
+    whole = b"".join(map(encode_all, lines))
+    async with pair() as (here, there), writing(outbox, here):
+        await wait_all_tasks_blocked()
+        for number, messages in enumerate(lines):
+            outbox.put(messages)
+            if number % 2:
+                outbox.flush()
+        heard = bytearray()
+        with fail_after(LONG_S):
+            while len(heard) < len(whole):
+                heard += await there.receive()
+            await outbox.room()
+
+    assert bytes(heard) == whole
+    assert rooms
 
 
 async def test_a_standstill_of_this_process_is_not_held_against_the_peer() -> None:

@@ -12,7 +12,7 @@ from anyio.abc import ByteStream
 from dtm.client.link import Link, LinkLost, Unreachable
 from dtm.client.producer import Producer
 from dtm.client.requests import RequestRefused
-from dtm.protocol.codec import ErrorCode
+from dtm.protocol.codec import ErrorCode, encode
 from dtm.protocol.messages import Admin, SubmittedTask, TaskFinished
 from dtm.security.errors import NotAdmitted
 from dtm.security.handshake import NONCE_BYTES, channel_of
@@ -138,7 +138,7 @@ class Operator:
         try:
             link = await Link.open("server", PORT, connect)
             await _introduce(link, Introduction(token, nonce=bytes(NONCE_BYTES), channel=channel_of(None)))
-            await link.send([Admin(1, name, arguments)])
+            await link.send(encode(Admin(1, name, arguments)))
             answers = await link.receive()
             self._note("operator", name, *(type(answer).__name__ for answer in answers))
             await link.close()
@@ -148,7 +148,7 @@ class Operator:
 
 
 async def _introduce(link: Link, introduction: Introduction) -> None:
-    await link.send([introduction.opening])
+    await link.send(encode(introduction.opening))
     while not introduction.is_over:
         for answer in filter(None, map(introduction.hear, await link.receive())):
-            await link.send([answer])
+            await link.send(encode(answer))
