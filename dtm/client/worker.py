@@ -68,13 +68,13 @@ class Worker:
         # Whoever was let in once waits for better times: his token may be put back, his tasks may run on.
         self._was_admitted = False
         self._store: tuple[str, int] | None = None
-        self._done = Event()
         loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[None] = loop.create_future()
         self._workload = Workload(
             handlers,
             concurrency=settings.concurrency,
             prefetch=prefetch,
-            slots=slots(settings.concurrency, partial(_call, loop, self._ring)),
+            slots=slots(settings.concurrency, partial(_call, loop, self._harvest)),
         )
 
     async def run(self, stop: Event, now: Event) -> int:
@@ -94,7 +94,7 @@ class Worker:
 
     async def _run(self, stop: Event, now: Event) -> None:
         async with create_task_group() as group:
-            group.start_soon(self._harvest_forever)
+            group.start_soon(self._fail)
             group.start_soon(self._look_after_forever)
             group.start_soon(self._connect_forever)
             await stop.wait()
@@ -119,13 +119,17 @@ class Worker:
                 await wait()
                 waiting.cancel_scope.cancel()
 
-    async def _harvest_forever(self) -> None:
-        while True:
-            await self._done.wait()
-            self._done = Event()
+    def _harvest(self) -> None:
+        try:
             self._say(self._workload.harvest())
             if self._service is not None:
                 self._service.flush()
+        except Exception as error:  # noqa: BLE001  it is raised where the worker runs
+            if not self._failed.done():
+                self._failed.set_exception(error)
+
+    async def _fail(self) -> None:
+        await self._failed
 
     async def _look_after_forever(self) -> None:
         while True:
@@ -154,9 +158,6 @@ class Worker:
         if self._service is not None:
             self._service.say(messages)
 
-    def _ring(self) -> None:
-        self._done.set()
-
     def _admitted(self, welcome: RegisterResponse) -> None:
         self._failures = 0
         self._was_admitted = True
@@ -170,8 +171,9 @@ class Worker:
             )
 
 
-def _call(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+def _call(loop: asyncio.AbstractEventLoop, harvest: Callable[[], None]) -> None:
     try:
-        loop.call_soon_threadsafe(ring)
+        # No task in between: each wakes in a turn of the loop of its own.
+        loop.call_soon_threadsafe(harvest)
     except RuntimeError:
         pass  # the loop has ended with the worker: nobody waits for what still ran

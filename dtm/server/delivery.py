@@ -51,13 +51,12 @@ class Delivery:
         _answer(receipt.prunings, taken.on_pruned)
         sent: Sent = defaultdict(list)
         self._verdicts(sent, taken, receipt.reports)
+        # First to those that wait for it to go on; whoever asked is answered in the next turn of the loop.
         for outlet, its_news in news.items():
-            sent[outlet] += its_news
+            outlet.send([*sent.pop(outlet, ()), *its_news])
+            outlet.flush()
         for outlet, its_messages in sent.items():
             outlet.send(its_messages)
-        # First to those that wait for it to go on; whoever asked is answered in the next turn of the loop.
-        for outlet in news:
-            outlet.flush()
         log_events(taken.batch, receipt, every_task=self._logs_every_task)
         if receipt.audited:
             self._on_audited()

@@ -452,6 +452,27 @@ async def test_it_does_not_wait_for_ever(server: Scripted, gate: Gate) -> None:
         assert 0.2 <= time.monotonic() - asked_s < 2
 
 
+class Overstrained(FixedPrefetch):
+    """A rule with a bug."""
+
+    def ran(self, tasks: int, busy_s: float) -> None:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+async def test_a_bug_in_it_ends_it(server: Scripted) -> None:
+    """A worker that hears the server and hands in nothing would keep its tasks for ever."""
+
+    async def work() -> None:
+        async with working(server.port, prefetch=Overstrained(3)), served(server) as wire:
+            await wire.say(task(1), task(2))
+            await anyio.sleep(LONG_S)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await work()
+    assert ended.group_contains(ZeroDivisionError)
+
+
 async def test_without_a_server_it_stops_at_once() -> None:
     """There is nobody to say goodbye to."""
     async with working(free_port()) as found:

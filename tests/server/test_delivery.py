@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtm.protocol.messages import Message, ResultResponse, Task
+from dtm.core.lifecycle import State
+from dtm.protocol.messages import Message, ResultResponse, Task, TaskFinished
 from dtm.server.delivery import Delivery
 from dtm.server.openbatch import OpenBatch
 from dtm.server.roster import Member, Roster
 from dtm.server.watchers import Watchers
 from dtm.storage.batch import NewTask, Report, Submission, Success
-from dtm.storage.receipt import Assigned, Receipt, Submitted, Verdict
+from dtm.storage.receipt import Assigned, Ended, Receipt, Submitted, Verdict
 
 
 class Noting:
@@ -52,3 +53,19 @@ def test_what_a_worker_waits_for_is_written_at_once() -> None:
     Delivery(roster, Watchers(), lambda: None)(taken, receipt)
 
     assert heard == [answer, [ResultResponse, Task], "flush"]
+
+
+def test_who_waits_for_a_result_has_it_before_its_worker_is_answered() -> None:
+    """The worker goes on without that answer."""
+    heard: list[object] = []
+    worker, producer, watchers, taken = Noting(heard), Noting(heard), Watchers(), OpenBatch()
+    watchers.watch(producer, [1], follows=False)
+    taken.report(Report(1, 1, 1, Success("1")), worker)
+    receipt = Receipt(
+        reports=[Verdict(accepted=True, state="completed")],
+        ended=[Ended(1, "A", State.COMPLETED, value="1")],
+    )
+
+    Delivery(Roster(), watchers, lambda: None)(taken, receipt)
+
+    assert heard == [[TaskFinished], "flush", [ResultResponse]]
