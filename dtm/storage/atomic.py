@@ -12,10 +12,10 @@ from sqlalchemy.exc import (
     DataError,
     IntegrityError,
     InterfaceError,
-    OperationalError,
     ProgrammingError,
 )
 
+from dtm.storage.engine import BEGIN_WRITING, driver_of
 from dtm.storage.errors import StoreBusy, StoreFailed
 
 DATA_ERRORS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, ValueError)
@@ -24,7 +24,7 @@ DATA_ERRORS = (IntegrityError, DataError, InterfaceError, ProgrammingError, Over
 
 @contextmanager
 def atomically(connection: Connection) -> Iterator[None]:
-    """BEGIN, then COMMIT or ROLLBACK.
+    """BEGIN, then COMMIT or ROLLBACK; straight to the driver, as SQLAlchemy's part of it takes longer than SQLite's.
 
     Raises:
         StoreBusy: another program's transaction blocks it.
@@ -32,24 +32,29 @@ def atomically(connection: Connection) -> Iterator[None]:
         Exception: one of `DATA_ERRORS`, or what the caller raised; nothing was saved.
     """
     try:
-        transaction = connection.begin()
-    except OperationalError as error:
-        if "locked" in str(error.orig):
-            raise StoreBusy(f"another program holds the database's write lock ({error.orig})") from error
-        raise StoreFailed(f"no transaction can begin ({error.orig})") from error
+        driver_of(connection).execute(BEGIN_WRITING)
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            raise StoreBusy(f"another program holds the database's write lock ({error})") from error
+        raise StoreFailed(f"no transaction can begin ({error})") from error
     try:
         yield
-        transaction.commit()
+        _holder(connection).commit()
     except DATA_ERRORS:
-        transaction.rollback()
+        _holder(connection).rollback()
         raise
     except (DatabaseError, sqlite3.Error) as error:
         # No rollback: after such an error it may fail too, and the process ends anyway. The driver's own is one that
-        # came up while rows were read.
+        # came up while rows were read, or in the commit.
         reason = error.orig if isinstance(error, DatabaseError) else error
         raise StoreFailed(
             f"the database failed ({reason}); what was acknowledged is safe: make room or mend the disk, then start"
         ) from error
     except BaseException:
-        transaction.rollback()
+        _holder(connection).rollback()
         raise
+
+
+def _holder(connection: Connection) -> Connection | sqlite3.Connection:
+    """Give whoever has to end the transaction: SQLAlchemy takes part in it from the first statement through it on."""
+    return connection if connection.in_transaction() else driver_of(connection)

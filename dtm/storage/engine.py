@@ -28,6 +28,8 @@ _BUSY_TIMEOUT_S = 5.0
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _PAGE_CACHE_KIB = 48 * 1024
 
+BEGIN_WRITING = "BEGIN IMMEDIATE"
+
 # An engine keeps no connection, only what it has compiled: opening the same file again then compiles nothing anew.
 _MOST_ENGINES = 4
 
@@ -47,7 +49,7 @@ _READER_SETTINGS: dict[str, str | int] = {"query_only": 1, "trusted_schema": 0}
 @lru_cache(_MOST_ENGINES)
 def writer_engine(path: Path) -> Engine:
     """Connect for writing; the file must exist. Every transaction takes the write lock as it begins."""
-    return _engine(path, mode="rw", settings=_WRITER_SETTINGS, begin="BEGIN IMMEDIATE")
+    return _engine(path, mode="rw", settings=_WRITER_SETTINGS, begin=BEGIN_WRITING)
 
 
 @lru_cache(_MOST_ENGINES)
@@ -56,14 +58,23 @@ def reader_engine(path: Path) -> Engine:
     return _engine(path, mode="ro", settings=_READER_SETTINGS, begin="BEGIN")
 
 
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """Give the driver's own connection."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
 def _engine(path: Path, *, mode: str, settings: dict[str, str | int], begin: str) -> Engine:
     engine = create_engine("sqlite+pysqlite://", creator=_creator(path, mode, settings), poolclass=NullPool)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # Straight to the driver: through SQLAlchemy it would take longer than SQLite itself.
+        driver = driver_of(connection)
+        if driver.in_transaction:
+            return  # it was begun below SQLAlchemy, which has only now been given a statement
         try:
-            connection.connection.cursor().execute(begin)
+            driver.execute(begin)
         except sqlite3.Error as error:
             raise DBAPIError.instance(begin, (), error, sqlite3.Error, dialect=connection.dialect) from error
 

@@ -5,7 +5,6 @@ Knows no threads, no sockets and no clock: the caller runs one `apply` at a time
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from dtm.storage import (
 from dtm.storage.atomic import DATA_ERRORS, atomically
 from dtm.storage.batch import Batch
 from dtm.storage.compaction import Compacted, compact
-from dtm.storage.engine import writer_engine
+from dtm.storage.engine import driver_of, writer_engine
 from dtm.storage.errors import StoreFailed
 from dtm.storage.inspect import require_current, require_no_backup
 from dtm.storage.prepared import Prepared
@@ -114,7 +113,7 @@ class Store:
 
     def wait_for_lock(self, seconds: float) -> None:
         """Let `apply` wait so long for another program's transaction before it raises `StoreBusy`."""
-        self._driver.execute(f"PRAGMA busy_timeout = {round(seconds * 1_000)}")
+        driver_of(self._connection).execute(f"PRAGMA busy_timeout = {round(seconds * 1_000)}")
 
     def apply(self, batch: Batch, now: int) -> Receipt:
         """Carry out `batch` in one transaction; once this returns, it is on disk.
@@ -144,17 +143,11 @@ class Store:
             StoreBusy: another program holds the write lock; nothing has changed.
             StoreFailed: the disk failed.
         """
-        return compact(self._driver, spare=spare)
+        return compact(driver_of(self._connection), spare=spare)
 
     def close(self) -> None:
         """Close the file; the write-ahead log is merged into it."""
         self._connection.close()
-
-    @property
-    def _driver(self) -> sqlite3.Connection:
-        driver = self._connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        return driver
 
     def _apply_whole(self, batch: Batch, now: int) -> Receipt:
         with atomically(self._connection):

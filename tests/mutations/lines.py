@@ -16,11 +16,13 @@ ON_DISK = (
     Mutation(
         name="answered before the commit",
         file="dtm/storage/atomic.py",
-        line="        transaction = connection.begin()\n",
-        weakened="        if connection.in_transaction():\n"
-        "            connection.get_transaction().commit()\n"
-        "        late = connection.begin()\n"
-        "        transaction = type('Late', (), {'commit': lambda _: None, 'rollback': lambda _: late.rollback()})()\n",
+        line="        driver_of(connection).execute(BEGIN_WRITING)\n",
+        weakened="        if driver_of(connection).in_transaction:\n"
+        "            driver_of(connection).commit()\n"
+        "        driver_of(connection).execute(BEGIN_WRITING)\n"
+        "        late = _holder(connection)\n"
+        "        connection = type('Late', (), {'commit': lambda _: None, 'rollback': lambda _: late.rollback(),\n"
+        "            'in_transaction': lambda _: True})()\n",
         tests=(f"{_STORAGE}/test_store.py",),
     ),
     Mutation(
