@@ -9,13 +9,14 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from ssl import SSLError
+from typing import NoReturn
 
 import anyio
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, fail_after
 from anyio.abc import ByteStream
 
 from dtm.core.errors import DtmError
-from dtm.net.stream import TcpStream
+from dtm.net.stream import TcpStream, receive_rest
 from dtm.protocol.codec import BadLine, decode_from_server
 from dtm.protocol.framing import LineBuffer, LineTooLong
 from dtm.protocol.messages import ServerMessage
@@ -80,16 +81,22 @@ class Link:
         """Send what goes of them without waiting, and say how many bytes that was."""
         return self._stream.send_nowait(lines) if isinstance(self._stream, TcpStream) else 0
 
-    async def receive(self) -> list[ServerMessage]:
-        """Wait for the next messages.
+    async def listen(self, hear: Callable[[list[ServerMessage]], None]) -> NoReturn:
+        """Let `hear` have what the server says, as it comes.
 
         Raises:
             LinkLost: the connection broke, or the server said what no server says.
+            Exception: what `hear` raised.
         """
-        try:
-            data = await self._stream.receive(READ_SIZE)
+
+        def take(data: bytes) -> bool:
             self.heard_s = anyio.current_time()
-            return [decode_from_server(line) for line in self._lines.feed(data)]
+            hear([decode_from_server(line) for line in self._lines.feed(data)])
+            return True
+
+        try:
+            while True:
+                take(await receive_rest(self._stream, take, READ_SIZE))
         except (EndOfStream, BrokenResourceError, ClosedResourceError, SSLError) as error:
             raise LinkLost("the server closed the connection") from error
         except (BadLine, LineTooLong) as error:

@@ -7,7 +7,7 @@ arrive twice; the keys of its tasks see to it that none is taken twice.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 
@@ -235,10 +235,7 @@ class Producer:
                 self._watches.ask_again()
                 group.start_soon(self._ask_for_watched)
                 group.start_soon(self._repeat_what_was_put_off, outgoing)
-                while True:
-                    for message in await link.receive():
-                        self._hear(message)
-                    self._failures = 0
+                await link.listen(self._hear_all)
         except* LinkLost as errors:
             lost = str(errors.exceptions[0])
         finally:
@@ -269,6 +266,11 @@ class Producer:
             await anyio.sleep(BACKOFF.delay_s(self._refusals, self._chance.random()))
             put_off, self._put_off = self._put_off, []
             outgoing.put([self._requests[ref].message for ref in put_off if ref in self._requests])
+
+    def _hear_all(self, messages: Iterable[ServerMessage]) -> None:
+        for message in messages:
+            self._hear(message)
+        self._failures = 0
 
     def _hear(self, message: ServerMessage) -> None:
         match message:

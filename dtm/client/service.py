@@ -75,7 +75,7 @@ class Service:
             async with create_task_group() as group:
                 group.start_soon(self._outgoing.send_over, self._link)
                 group.start_soon(self._register)
-                await self._read_forever()
+                await self._link.listen(self._hear_all)
         except* LinkLost as lost:
             end = LinkLost(str(lost.exceptions[0]))
         except* NotAdmitted as refused:
@@ -97,14 +97,13 @@ class Service:
         interval_s, timeout_s = self._welcome.heartbeat_interval, self._welcome.heartbeat_timeout
         await ping_forever(self._link, self._outgoing, interval_s=interval_s, timeout_s=timeout_s)
 
-    async def _read_forever(self) -> None:
-        while True:
-            for message in await self._link.receive():
-                self._hear(message)
-            if self._cancels:
-                # All of one read together: what has not begun is looked through once.
-                cancels, self._cancels = self._cancels, []
-                self.say(self._workload.cancel(cancels))
+    def _hear_all(self, messages: Iterable[ServerMessage]) -> None:
+        for message in messages:
+            self._hear(message)
+        if self._cancels:
+            # All of one read together: what has not begun is looked through once.
+            cancels, self._cancels = self._cancels, []
+            self.say(self._workload.cancel(cancels))
 
     def _hear(self, message: ServerMessage) -> None:
         match message:

@@ -14,7 +14,7 @@ from typing import Any, Self, cast
 
 import aiohappyeyeballs
 from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream, getaddrinfo
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteReceiveStream, ByteStream, SocketAttribute
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 # How long one address of a host may take before the next is tried beside it (RFC 8305, section 8).
@@ -35,6 +35,24 @@ async def connect_tcp(host: str, port: int) -> TcpStream:
     return await TcpStream.over(connected)
 
 
+Take = Callable[[bytes], bool]
+"""Takes bytes the moment they come, in the event loop's own callback, and says whether it did. Must not wait."""
+
+
+async def receive_rest(stream: ByteReceiveStream, take: Take, max_bytes: int) -> bytes:
+    """Wait for bytes that `take` does not take, or that came before it could be asked.
+
+    A task that wakes for what one callback could do costs a turn of the loop. Of streams other than a `TcpStream` all
+    is given, and `take` is not asked.
+
+    Raises:
+        Exception: as `stream.receive`, or what `take` raised.
+    """
+    if isinstance(stream, TcpStream):
+        return await stream.receive(max_bytes, take)
+    return await stream.receive(max_bytes)
+
+
 class TcpStream(asyncio.Protocol, ByteStream):
     """A connected socket. One task reads; others, or whoever must not wait, write."""
 
@@ -44,6 +62,7 @@ class TcpStream(asyncio.Protocol, ByteStream):
         self._socket = connected
         self._chunks: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
+        self._take: Take | None = None
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._is_paused = False
@@ -69,10 +88,11 @@ class TcpStream(asyncio.Protocol, ByteStream):
             SocketAttribute.remote_address: lambda: self._transport.get_extra_info("peername"),
         }
 
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Wait for bytes.
+    async def receive(self, max_bytes: int = 65536, take: Take | None = None) -> bytes:
+        """Wait for bytes; what `take` takes meanwhile is not among them.
 
         Raises:
+            Exception: what `take` raised.
             EndOfStream: the peer sends nothing more.
             BrokenResourceError: the connection broke.
             ClosedResourceError: it was closed here.
@@ -84,7 +104,7 @@ class TcpStream(asyncio.Protocol, ByteStream):
             if self._is_paused:
                 self._is_paused = False
                 self._transport.resume_reading()
-            await self._news()
+            await self._news(take)
         if not self._chunks:
             raise self._reason()
         chunk = self._chunks.popleft()
@@ -141,12 +161,14 @@ class TcpStream(asyncio.Protocol, ByteStream):
         self._transport.set_write_buffer_limits(0)
 
     def data_received(self, data: bytes) -> None:
-        self._chunks.append(bytes(data))  # some loops give a bytearray
+        chunk = bytes(data)  # some loops give a bytearray
         if self._reader is None or self._reader.done():
+            self._chunks.append(chunk)
             # It is behind with reading: the peer is to notice.
             self._is_paused = True
             self._transport.pause_reading()
-        else:
+        elif not self._is_taken(chunk, self._reader):
+            self._chunks.append(chunk)
             self._reader.set_result(None)
 
     def eof_received(self) -> bool:
@@ -180,12 +202,20 @@ class TcpStream(asyncio.Protocol, ByteStream):
         if self._transport.is_closing():
             raise BrokenResourceError from self._error
 
-    async def _news(self) -> None:
-        self._reader = asyncio.get_running_loop().create_future()
+    async def _news(self, take: Take | None) -> None:
+        self._reader, self._take = asyncio.get_running_loop().create_future(), take
         try:
             await self._reader
         finally:
-            self._reader = None
+            self._reader = self._take = None
+
+    def _is_taken(self, chunk: bytes, reader: asyncio.Future[None]) -> bool:
+        try:
+            return self._take is not None and self._take(chunk)
+        except Exception as error:  # noqa: BLE001  it is raised where the stream is read
+            if not reader.done():
+                reader.set_exception(error)
+            return True
 
     def _tell_reader(self) -> None:
         if self._reader is not None and not self._reader.done():

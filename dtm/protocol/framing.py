@@ -48,6 +48,13 @@ class LineBuffer:
         if self._rest_size > self.max_line:
             raise self._too_long()
 
+    def only_line(self, data: bytes) -> bytes | None:
+        """Give the line that `data` is from its first byte to its last; None if `feed` has to look at it."""
+        size = len(data) - 1
+        if self.has_rest or data.find(b"\n") != size or size > self.max_line:
+            return None
+        return data[:size]
+
     @property
     def has_rest(self) -> bool:
         """Whether a line has begun that no byte so far ended."""

@@ -22,7 +22,7 @@ from dtm.server.hub import Hub
 from dtm.server.outbox import Outbox, TooSlow
 from dtm.server.patience import Patience, TooLate
 from dtm.server.secure import address_of, has_certificate
-from dtm.server.session import Session
+from dtm.server.session import LOOKS, Session
 
 LAST_ANSWERS_S = 10.0
 STRANGERS_MAX_LINE = 4 * 1024
@@ -52,6 +52,7 @@ class Connection:
         self._session = Session(
             hub, place=place, outlet=self, address=self._address, has_certificate=has_certificate(stream)
         )
+        self._lines = LineBuffer(self._longest_line)
 
     @property
     def is_full(self) -> bool:
@@ -99,7 +100,7 @@ class Connection:
                 await self._stream.aclose()
             # Session and connection know each other, so only the collector frees them, and it seldom comes.
             self._outbox.discard()
-            del self._stream
+            del self._stream, self._lines
 
     async def _write(self) -> None:
         try:
@@ -114,12 +115,11 @@ class Connection:
             await self._read_all()
 
     async def _read_all(self) -> None:
-        lines = LineBuffer(self._longest_line)
         try:
             while not self._session.is_over and (data := await self._receive()):
                 self._session.heard()
-                ended = await self._take_all(lines, data)
-                self._patience.has_read(ended, has_rest=lines.has_rest)
+                ended = await self._take_all(data)
+                self._patience.has_read(ended, has_rest=self._lines.has_rest)
                 # Nobody listened meanwhile; it may have spoken.
                 self._session.heard()
         except (LineTooLong, BadLine, TooLate) as error:
@@ -129,15 +129,32 @@ class Connection:
             await self._session.answered()
         self._outbox.close()
 
-    async def _take_all(self, lines: LineBuffer, data: bytes) -> int:
-        if not lines.has_rest and data.startswith(_TLS_HELLO):
+    def _take_at_once(self, data: bytes) -> bool:
+        """Take what is just one message, unless somebody has to wait: most of what comes while little is to be done."""
+        line = self._lines.only_line(data)
+        if line is None or self.is_full or self._hub.committer.is_full:
+            return False
+        try:
+            message = decode_from_client(line)
+        except BadLine:
+            return False  # it is answered where all are read
+        if isinstance(message, LOOKS):
+            return False
+        self._session.heard()
+        self._session.take(message)
+        if self._session.is_over:
+            raise EndOfStream
+        return True
+
+    async def _take_all(self, data: bytes) -> int:
+        if not self._lines.has_rest and data.startswith(_TLS_HELLO):
             # Its line may never end; whoever wants TLS is to learn at once that there is none.
             raise BadLine(ErrorCode.BAD_JSON, "wanted lines of JSON, found a TLS handshake; this server speaks no TLS")
         ended = 0
-        for line in lines.feed(data):
+        for line in self._lines.feed(data):
             ended += 1
             await self._take(line)
-            lines.max_line = self._longest_line
+            self._lines.max_line = self._longest_line
             if self.is_full:
                 await self._outbox.room()
             if self._session.is_over:
@@ -154,7 +171,10 @@ class Connection:
                 raise
             self.send([self._refusal(error)])
         else:
-            await self._session.take(message)
+            if isinstance(message, LOOKS):
+                await self._session.look(message)
+            else:
+                self._session.take(message)
             # Whoever fills the batch waits for the disk; whoever only pings or asks does not.
             if self._hub.committer.is_full and not isinstance(message, _PUTS_NOTHING):
                 await self._hub.committer.room()
@@ -162,7 +182,7 @@ class Connection:
     async def _receive(self) -> bytes:
         self._listens = True
         try:
-            return await self._patience.wait_for(self._stream, is_stranger=self._place.is_stranger)
+            return await self._patience.wait_for(self._stream, self._take_at_once, is_stranger=self._place.is_stranger)
         except (EndOfStream, BrokenResourceError, ClosedResourceError, SSLError):
             return b""
         finally:

@@ -11,6 +11,7 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import ByteReceiveStream
 
+from dtm.net.stream import Take, receive_rest
 from dtm.server.limits import Limits
 
 READ_SIZE = 256 * 1024
@@ -35,15 +36,15 @@ class Patience:
         elif lines or self._line_by_s == inf:
             self._line_by_s = anyio.current_time() + self._limits.line_deadline_s
 
-    async def wait_for(self, stream: ByteReceiveStream, *, is_stranger: bool) -> bytes:
-        """Read what comes next.
+    async def wait_for(self, stream: ByteReceiveStream, take: Take, *, is_stranger: bool) -> bytes:
+        """Read what comes next, but for what `take` takes at once while there is no deadline.
 
         Raises:
             TooLate: it did not come in time.
         """
         deadline_s = min(self._known_by_s, self._line_by_s) if is_stranger else self._line_by_s
         if deadline_s == inf:
-            return await stream.receive(READ_SIZE)
+            return await receive_rest(stream, take, READ_SIZE)
         with CancelScope(deadline=deadline_s):
             return await stream.receive(READ_SIZE)
         limits = self._limits

@@ -5,7 +5,7 @@ Knows no bytes, no SQL and no tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dtm.protocol import messages
@@ -18,6 +18,9 @@ from dtm.server.operator import Operator
 from dtm.server.requests import Requests
 from dtm.server.roster import Outlet
 from dtm.server.translate import Dismissed, Unacceptable, refusal
+
+LOOKS = (messages.Query, messages.Admin)
+"""What asks for a look into the store."""
 
 
 class Session:
@@ -48,6 +51,10 @@ class Session:
             messages.Authenticate: self._admission.authenticate,
             messages.Proof: self._admission.prove,
         }
+        self._looks: dict[type, Callable[[Any], Awaitable[None]]] = {
+            messages.Query: self._requests.query,
+            messages.Admin: self._operator.admin,
+        }
 
     @property
     def is_known(self) -> bool:
@@ -76,21 +83,30 @@ class Session:
         self._requests.leave()
         self._membership.leave(said_goodbye=self._said_goodbye)
 
-    async def take(self, message: ClientMessage) -> None:
-        """Do what the peer asks for; only a look into the store takes time."""
+    def take(self, message: ClientMessage) -> None:
+        """Do what the peer asks for, unless it is one of the `LOOKS`."""
         try:
-            self._admission.require(message)
-            if type(message) not in HANDSHAKE:
-                self._admit(is_operator=False)
-            if isinstance(message, messages.Query):
-                await self._requests.query(message)
-            elif isinstance(message, messages.Admin):
-                await self._operator.admin(message)
-            else:
-                self._does[type(message)](message)
+            self._require(message)
+            self._does[type(message)](message)
         except Unacceptable as error:
-            self._is_dismissed = isinstance(error, Dismissed)
-            self._outlet.send([refusal(error.code, str(error), message)])
+            self._refuse(error, message)
+
+    async def look(self, message: ClientMessage) -> None:
+        """Answer one of the `LOOKS`, which take their time."""
+        try:
+            self._require(message)
+            await self._looks[type(message)](message)
+        except Unacceptable as error:
+            self._refuse(error, message)
+
+    def _require(self, message: ClientMessage) -> None:
+        self._admission.require(message)
+        if type(message) not in HANDSHAKE:
+            self._admit(is_operator=False)
+
+    def _refuse(self, error: Unacceptable, message: ClientMessage) -> None:
+        self._is_dismissed = isinstance(error, Dismissed)
+        self._outlet.send([refusal(error.code, str(error), message)])
 
     def _admit(self, *, is_operator: bool) -> None:
         if self._place.is_stranger:

@@ -26,6 +26,7 @@ from dtm.security.credentials import NO_CREDENTIALS, Credentials
 from dtm.security.errors import NotAdmitted
 from dtm.security.tokens import Token
 from tests.certificates import Authority
+from tests.client.hearing import next_from
 from tests.client.scripted import listening
 from tests.introduction import proof_of
 from tests.security.files import PRODUCER, WORKER, token_file
@@ -63,7 +64,7 @@ async def reach(live: Live, credentials: Credentials, host: str = HOST) -> None:
     """Connect, and see that it works."""
     link = await Link.open(host, live.port, dial(credentials))
     await link.send(encode(PingRequest(1)))
-    assert await link.receive() == [PingResponse(1)]
+    assert await next_from(link) == [PingResponse(1)]
     await link.close()
 
 

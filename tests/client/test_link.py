@@ -11,6 +11,7 @@ from dtm.client.link import Link, LinkLost, Unreachable
 from dtm.net.stream import connect_tcp
 from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import PingRequest, PingResponse, ServerMessage, ShuttingDown, Submit, SubmittedTask
+from tests.client.hearing import next_from
 from tests.client.scripted import Scripted, free_port, listening
 from tests.wire import Wire
 
@@ -34,7 +35,7 @@ async def test_messages_go_out_and_come_in() -> None:
 
             heard: list[ServerMessage] = []
             while len(heard) < 2:
-                heard += await link.receive()
+                heard += await next_from(link)
             assert heard == [PingResponse(3), ShuttingDown()]
         await link.close()
 
@@ -46,11 +47,11 @@ async def test_a_message_may_come_in_pieces() -> None:
         async with server.accept() as wire:
             for byte in b'{"type":"PingResponse","timestamp":3}':
                 await wire.say_bytes(bytes([byte]))
-            assert await link.receive() == []
+            assert await next_from(link) == []
             await wire.say_bytes(b"\n")
             heard: list[ServerMessage] = []
             while not heard:
-                heard += await link.receive()
+                heard += await next_from(link)
 
             assert heard == [PingResponse(3)]
         await link.close()
@@ -76,13 +77,13 @@ async def test_a_closed_connection_is_lost_on_both_ways() -> None:
         async with server.accept():
             pass
         with pytest.raises(LinkLost, match="the server closed the connection"):
-            await link.receive()
+            await next_from(link)
         big = Submit(1, [SubmittedTask("A", Raw(b'"' + b"x" * 1_000_000 + b'"'))])
         with pytest.raises(LinkLost, match="broke while sending"):
             await link.send(encode_all([big] * 20))
         await link.close()
         with pytest.raises(LinkLost):
-            await link.receive()
+            await next_from(link)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +111,13 @@ async def test_what_a_server_may_send_is_longer_than_what_it_takes() -> None:
             group.start_soon(_say, wire, line)
             heard: list[ServerMessage] = []
             while not heard:
-                heard += await link.receive()
+                heard += await next_from(link)
         await link.close()
 
 
 async def _receive_nothing(link: Link) -> None:
     while True:
-        assert await link.receive() == []
+        assert await next_from(link) == []
 
 
 async def _say(wire: Wire, data: bytes) -> None:

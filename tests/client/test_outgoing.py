@@ -213,12 +213,8 @@ async def test_a_server_that_answers_is_not_lost() -> None:
         async def ping() -> None:
             await ping_forever(link, outgoing, interval_s=0.02, timeout_s=0.3)
 
-        async def listen() -> None:
-            while True:
-                await link.receive()
-
         group.start_soon(ping)
-        group.start_soon(listen)
+        group.start_soon(link.listen, lambda _: None)
         for _ in range(40):
             await wire.expect("PingRequest")
             await wire.say({"type": "PingResponse", "timestamp": None})

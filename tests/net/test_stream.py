@@ -13,6 +13,7 @@ import pytest
 from anyio import (
     BrokenResourceError,
     BusyResourceError,
+    CancelScope,
     ClosedResourceError,
     EndOfStream,
     create_task_group,
@@ -23,7 +24,7 @@ from anyio import (
 from anyio.abc import SocketAttribute
 from anyio.lowlevel import checkpoint
 
-from dtm.net.stream import TcpStream, connect_tcp
+from dtm.net.stream import TcpStream, connect_tcp, receive_rest
 from tests.net.connected import HOST, pair
 from tests.waiting import LONG_S, eventually
 
@@ -211,6 +212,72 @@ async def test_a_wait_that_is_cancelled_loses_nothing() -> None:
         await one.send(b"x")
 
         assert await other.receive() == b"x"
+
+
+async def test_what_is_taken_as_it_comes_wakes_nobody() -> None:
+    """Whoever waits hears of what was left, and of what came before somebody waited."""
+    async with pair() as (one, other):
+        taken: list[bytes] = []
+        waiting: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            if data.startswith(b"t"):
+                taken.append(data)
+            return data.startswith(b"t")
+
+        async def wait() -> None:
+            waiting.append(await receive_rest(other, take, 100))
+
+        await one.send(b"t0")
+        await eventually(lambda: other._chunks)
+        await wait()
+        assert (taken, waiting) == ([], [b"t0"])
+        async with create_task_group() as group:
+            group.start_soon(wait)
+            await wait_all_tasks_blocked()
+            await one.send(b"t1")
+            await eventually(lambda: len(taken) == 1)
+            await one.send(b"t2")
+            await eventually(lambda: len(taken) == 2)
+            assert (taken, waiting) == ([b"t1", b"t2"], [b"t0"])
+            await one.send(b"for you")
+        await one.send(b"t3")
+
+        assert await other.receive() == b"t3"
+        assert (taken, waiting) == ([b"t1", b"t2"], [b"t0", b"for you"])
+
+
+async def test_what_fails_while_it_takes_is_raised_where_the_stream_is_read() -> None:
+    """And may end the reading."""
+    async with pair() as (one, other), create_task_group() as group:
+
+        def take(data: bytes) -> bool:
+            raise ValueError(data)
+
+        group.start_soon(one.send, b"x")
+        with fail_after(LONG_S), pytest.raises(ValueError, match="x"):
+            await receive_rest(other, take, 100)
+        group.start_soon(one.send, b"y")
+        assert await other.receive() == b"y"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_taker_that_is_cancelled_has_taken_what_it_took(*, fails: bool) -> None:
+    """It is not given a second time, and the stream can be read on."""
+    async with pair() as (one, other), create_task_group() as group:
+        with CancelScope() as scope:
+
+            def take(_: bytes) -> bool:
+                scope.cancel()
+                if fails:
+                    raise ValueError
+                return True
+
+            group.start_soon(one.send, b"x")
+            await receive_rest(other, take, 100)
+        assert scope.cancelled_caught
+        group.start_soon(one.send, b"y")
+        assert await other.receive() == b"y"
 
 
 async def test_both_ends_are_named() -> None:

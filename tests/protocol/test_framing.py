@@ -153,3 +153,26 @@ def test_a_line_of_the_wire_holds_a_mebibyte() -> None:
     assert MAX_LINE == 2**20
     assert list(LineBuffer().feed(b"x" * MAX_LINE + b"\n")) == [b"x" * MAX_LINE]
     assert 0 < MAX_VALUE < MAX_LINE
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "line"),
+    [
+        (b"", b"abc\n", b"abc"),
+        (b"", b"\n", b""),
+        (b"abc\n", b"0123456789\n", b"0123456789"),
+        (b"", b"0123456789x\n", None),
+        (b"", b"abc", None),
+        (b"", b"abc\ndef\n", None),
+        (b"", b"abc\ndef", None),
+        (b"ab", b"c\n", None),
+        (b"ab", b"\n", None),
+    ],
+)
+def test_what_is_just_one_line_is_known_at_sight(before: bytes, data: bytes, line: bytes | None) -> None:
+    """Nothing is kept of it, and what `feed` has kept is left."""
+    _, buffer = feed([before] if before else [])
+    kept = buffer.has_rest
+
+    assert buffer.only_line(data) == line
+    assert buffer.has_rest == kept

@@ -253,6 +253,29 @@ async def test_a_last_result_is_answered_too(peer: Peer) -> None:
     assert (answer["type"], answer["status"]) == ("ResultResponse", "accepted")
 
 
+async def test_one_who_says_one_thing_after_the_other_is_heard_each_time(live: Live, peer: Peer) -> None:
+    """Also what is wrong, in pieces or empty; a goodbye is the last that is heard."""
+    await peer.say_bytes(PING)
+    await peer.expect("PingResponse")
+    await peer.say_bytes(b"\n")
+    await peer.say_bytes(b'{"type":"Hello"}\n')
+    await peer.expect("Error", code="bad-message")
+    await peer.say_bytes(PING[:9])
+    await anyio.sleep(0.01)  # into a read of its own
+    await peer.say_bytes(PING[9:])
+    await peer.expect("PingResponse")
+    await peer.say(submission({"kind": "A"}))
+    (task,) = (await peer.expect("SubmitResponse"))["ids"]
+    await peer.say({"type": "Query", "ref": 2, "ids": [task]})
+    await peer.expect("QueryResponse")
+    await peer.say_bytes(PING)
+    await peer.expect("PingResponse")
+    await peer.say({"type": "Goodbye"})
+
+    assert await peer.hear_all() == []
+    assert not live.logged("connection.failed")
+
+
 async def test_an_unfinished_last_line_is_no_message(live: Live, peer: Peer) -> None:
     """It may be the beginning of another one."""
     await peer.say_bytes(b'{"type":"Submit","ref":1,"tasks":[{"kind":"A"}]}')

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from contextlib import AsyncExitStack
+import sqlite3
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio import create_task_group
 
 from dtm.server.limits import Limits
 from tests.server.live import Live, Peer, registration, serving, submission
+from tests.waiting import LONG_S
 
 PING = {"type": "PingRequest"}
 
@@ -99,6 +103,44 @@ async def test_a_line_that_does_not_end_is_cut(tmp_path: Path) -> None:
 
     assert (answer["type"], answer["code"]) == ("Error", "too-slow")
     assert "the end of a line within 0.3 s" in answer["message"]
+
+
+async def test_who_asks_faster_than_the_disk_writes_is_heard_later(tmp_path: Path) -> None:
+    """Not refused, although it says one thing at a time: it is not read while half of what may wait does."""
+    limits = Limits(max_waiting=4, busy_timeout_s=LONG_S)
+    async with serving(tmp_path, limits=limits) as live, live.dial() as peer:
+        await peer.submit({"kind": "A"})
+        with closing(sqlite3.connect(live.settings.db, isolation_level=None)) as another:
+            another.execute("BEGIN IMMEDIATE")
+            for ref in range(20):
+                await peer.say(submission({"kind": "A"}, ref=ref))
+                await anyio.sleep(0.005)  # into a read of its own
+        for ref in range(20):
+            await peer.expect("SubmitResponse", ref=ref)
+
+
+async def test_who_asks_and_does_not_read_is_not_heard_until_it_reads(tmp_path: Path) -> None:
+    """Not cut off either, although it says one thing at a time: 36 MB are more than two systems keep for it."""
+    said = 0
+
+    async def ask(peer: Peer) -> None:
+        nonlocal said
+        for number in range(600):
+            await peer.say({"type": "PingRequest", "timestamp": str(number).ljust(60_000)})
+            said += 1
+            await anyio.sleep(0.001)  # into a read of its own
+
+    limits = Limits(max_queued=2 * 1024 * 1024)
+    async with serving(tmp_path, limits=limits) as live, live.dial() as peer, create_task_group() as group:
+        await peer.submit({"kind": "A"})
+        group.start_soon(ask, peer)
+        before = -1
+        while said != before:
+            before = said
+            await anyio.sleep(0.2)
+        for number in range(600):
+            assert int((await peer.expect("PingResponse"))["timestamp"]) == number
+    assert not live.logged("connection.cut")
 
 
 async def test_a_server_may_take_shorter_lines_and_fewer_tasks(tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ class Line(ByteReceiveStream):
         """Do nothing."""
 
 
+def take_nothing(_: bytes) -> bool:
+    """Leave everything to whoever waits."""
+    return False
+
+
 async def hear(patience: Patience, every_s: float, *, is_stranger: bool, ends: int = 0) -> str:
     """Listen to one who says a byte now and then, for ever; each is the end of so many lines. Say why it ended."""
     saying, said = create_memory_object_stream[bytes](1)
@@ -48,7 +53,7 @@ async def listen_in_vain(patience: Patience, line: Line, *, is_stranger: bool, e
     with anyio.fail_after(LONG_S):
         while True:
             try:
-                await patience.wait_for(line, is_stranger=is_stranger)
+                await patience.wait_for(line, take_nothing, is_stranger=is_stranger)
             except TooLate as late:
                 return str(late)
             patience.has_read(ends, has_rest=True)
@@ -77,12 +82,12 @@ async def test_each_line_has_its_own_time() -> None:
         for _ in range(4):
             await anyio.sleep(0.4)
             await saying.send(b"x\ny")
-            await patience.wait_for(Line(said), is_stranger=False)
+            await patience.wait_for(Line(said), take_nothing, is_stranger=False)
             patience.has_read(1, has_rest=True)
         await saying.send(b"\n")
-        await patience.wait_for(Line(said), is_stranger=False)
+        await patience.wait_for(Line(said), take_nothing, is_stranger=False)
         patience.has_read(1, has_rest=False)
         with anyio.move_on_after(1.2) as silence:
-            await patience.wait_for(Line(said), is_stranger=False)
+            await patience.wait_for(Line(said), take_nothing, is_stranger=False)
 
     assert silence.cancelled_caught

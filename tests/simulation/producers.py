@@ -18,6 +18,7 @@ from dtm.security.errors import NotAdmitted
 from dtm.security.handshake import NONCE_BYTES, channel_of
 from dtm.security.introduction import Introduction
 from dtm.security.tokens import Token
+from tests.client.hearing import next_from
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Network
 from tests.simulation.process import Process
@@ -139,7 +140,7 @@ class Operator:
             link = await Link.open("server", PORT, connect)
             await _introduce(link, Introduction(token, nonce=bytes(NONCE_BYTES), channel=channel_of(None)))
             await link.send(encode(Admin(1, name, arguments)))
-            answers = await link.receive()
+            answers = await next_from(link)
             self._note("operator", name, *(type(answer).__name__ for answer in answers))
             await link.close()
         except (Unreachable, LinkLost, NotAdmitted) as trouble:
@@ -150,5 +151,5 @@ class Operator:
 async def _introduce(link: Link, introduction: Introduction) -> None:
     await link.send(encode(introduction.opening))
     while not introduction.is_over:
-        for answer in filter(None, map(introduction.hear, await link.receive())):
+        for answer in filter(None, map(introduction.hear, await next_from(link))):
             await link.send(encode(answer))

@@ -60,6 +60,7 @@ def test_it_is_there_once_the_context_ends_and_not_before(db: Path, connection: 
             insert(connection, 10 * value, way)
             assert value not in found(db)
         assert {value, 10 * value} <= set(found(db))
+        assert not connection.in_transaction()
     assert found(db) == [1, 2, 10, 20]
 
 
@@ -78,6 +79,7 @@ def test_what_fails_leaves_nothing(db: Path, connection: Connection, way: str, e
         with pytest.raises(error):
             fail()
         assert not driver_of(connection).in_transaction
+        assert not connection.in_transaction()
     with atomically(connection):
         insert(connection, 3, way)
     assert found(db) == [3]
