@@ -5,6 +5,7 @@ Knows no tasks; whoever uses it decides what to do when it breaks.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -46,7 +47,8 @@ class Link:
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._lines = LineBuffer(_MAX_LINE)
-        self.heard_s = anyio.current_time()
+        self._now_s = asyncio.get_running_loop().time
+        self.heard_s = self._now_s()
 
     @classmethod
     async def open(cls, host: str, port: int, connect: Connect) -> Link:
@@ -90,7 +92,7 @@ class Link:
         """
 
         def take(data: bytes) -> bool:
-            self.heard_s = anyio.current_time()
+            self.heard_s = self._now_s()
             hear([decode_from_server(line) for line in self._lines.feed(data)])
             return True
 

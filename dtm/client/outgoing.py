@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Event
 from collections.abc import Iterable
 from math import inf
 
 import anyio
-from anyio import CancelScope, Event
+from anyio import CancelScope
 
 from dtm.client.link import Link, LinkLost
+from dtm.core.pulse import pulse
 from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import ClientMessage, PingRequest
 
@@ -61,7 +63,7 @@ class Outgoing:
         if self._is_filled:
             self._filled.set()
         else:
-            self._tell_flushed()
+            pulse(self._flushed)
 
     async def flushed(self) -> None:
         """Wait until everything queued has been sent."""
@@ -93,8 +95,8 @@ class Outgoing:
         """
         while not scope.cancel_called:
             if not self._is_filled:
-                self._tell_flushed()
-                self._filled = Event()
+                pulse(self._flushed)
+                self._filled.clear()
                 self._idle = link
                 try:
                     await self._filled.wait()
@@ -112,7 +114,3 @@ class Outgoing:
         part = self._messages[:MOST_AT_ONCE]
         del self._messages[: len(part)]
         self._rest = encode_all(part)
-
-    def _tell_flushed(self) -> None:
-        self._flushed.set()
-        self._flushed = Event()

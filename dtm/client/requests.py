@@ -5,9 +5,8 @@ Knows no connection.
 
 from __future__ import annotations
 
+from asyncio import Event
 from typing import TypeAlias
-
-from anyio import Event
 
 from dtm.core.errors import DtmError
 from dtm.protocol.messages import (

@@ -5,15 +5,16 @@ Knows no connection: the producer asks and hears.
 
 from __future__ import annotations
 
+from asyncio import Event
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 
-from anyio import Event
 from msgspec import UNSET
 
 from dtm.core.errors import DtmError
 from dtm.core.lifecycle import ENDED
+from dtm.core.pulse import pulse
 from dtm.protocol.messages import TaskFinished, TaskStatus, TaskUpdate
 
 MOST_UPDATES = 100
@@ -88,8 +89,7 @@ class Watch:
         self._tell()
 
     def _tell(self) -> None:
-        self._news.set()
-        self._news = Event()
+        pulse(self._news)
 
 
 class Watches:
@@ -139,7 +139,7 @@ class Watches:
     async def unasked(self) -> tuple[list[int], list[int]]:
         """Wait until the server is to be asked; of which tasks: for their ends, and for their updates too."""
         while not self._unasked:
-            self._has_unasked = Event()
+            self._has_unasked.clear()
             await self._has_unasked.wait()
         ids, self._unasked = list(self._unasked), {}
         wanting = [task_id for task_id in ids if self._by_id[task_id].wants_updates]

@@ -13,6 +13,7 @@ from math import inf
 import anyio
 import structlog
 
+from dtm.core.pulse import pulse
 from dtm.protocol.codec import ErrorCode
 from dtm.server.clock import Clock
 from dtm.server.lastwords import LastWords
@@ -231,7 +232,7 @@ class Committer:
                 self.wake()
             deliver(taken, receipt)
             self._in_flight = False
-            _pulse(self._delivered)
+            pulse(self._delivered)
 
     async def _compact(self, spare: int, then: Callable[[Compacted | Refused], None]) -> None:
         log.info("store.compacting")
@@ -281,11 +282,5 @@ class Committer:
         taken.batch.progress |= self._last_words.take_due()
         self._in_flight = True
         self._wanted.clear()
-        _pulse(self._swapped)
+        pulse(self._swapped)
         return taken
-
-
-def _pulse(event: Event) -> None:
-    """Wake those who wait now, and nobody who comes later."""
-    event.set()
-    event.clear()
