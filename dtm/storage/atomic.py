@@ -31,17 +31,18 @@ def atomically(connection: Connection) -> Iterator[None]:
         StoreFailed: the disk failed; whether anything was saved is unknown.
         Exception: one of `DATA_ERRORS`, or what the caller raised; nothing was saved.
     """
+    driver = driver_of(connection)
     try:
-        driver_of(connection).execute(BEGIN_WRITING)
+        driver.execute(BEGIN_WRITING)
     except sqlite3.Error as error:
         if "locked" in str(error):
             raise StoreBusy(f"another program holds the database's write lock ({error})") from error
         raise StoreFailed(f"no transaction can begin ({error})") from error
     try:
         yield
-        _holder(connection).commit()
+        _holder(connection, driver).commit()
     except DATA_ERRORS:
-        _holder(connection).rollback()
+        _holder(connection, driver).rollback()
         raise
     except (DatabaseError, sqlite3.Error) as error:
         # No rollback: after such an error it may fail too, and the process ends anyway. The driver's own is one that
@@ -51,10 +52,10 @@ def atomically(connection: Connection) -> Iterator[None]:
             f"the database failed ({reason}); what was acknowledged is safe: make room or mend the disk, then start"
         ) from error
     except BaseException:
-        _holder(connection).rollback()
+        _holder(connection, driver).rollback()
         raise
 
 
-def _holder(connection: Connection) -> Connection | sqlite3.Connection:
+def _holder(connection: Connection, driver: sqlite3.Connection) -> Connection | sqlite3.Connection:
     """Give whoever has to end the transaction: SQLAlchemy takes part in it from the first statement through it on."""
-    return connection if connection.in_transaction() else driver_of(connection)
+    return connection if connection.in_transaction() else driver

@@ -5,15 +5,16 @@ SQLAlchemy writes them and names their errors; running one through it as well co
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, SelectBase, UpdateBase
-from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from dtm.storage.engine import driver_of
 from dtm.storage.sql import Value
 
 Statement = SelectBase | UpdateBase
@@ -28,11 +29,10 @@ class Prepared:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._dialect = connection.dialect
-        self._errors: type[Exception] = connection.dialect.loaded_dbapi.Error
-        self._cursor = connection.connection.cursor
+        self._driver = driver_of(connection)
         self._compiled: dict[Statement, _Compiled] = {}
 
-    def run(self, statement: Statement, values: Mapping[str, Value]) -> DBAPICursor:
+    def run(self, statement: Statement, values: Mapping[str, Value]) -> sqlite3.Cursor:
         """Run `statement`; integers and texts go in and come out as they are, rows as tuples.
 
         Raises:
@@ -40,13 +40,11 @@ class Prepared:
             DBAPIError: as SQLAlchemy raises it.
         """
         compiled = self._compile(statement)
-        cursor = self._cursor()
         parameters = compiled.parameters(values)
         try:
-            cursor.execute(compiled.text, parameters)
-        except self._errors as error:
+            return self._driver.execute(compiled.text, parameters)
+        except sqlite3.Error as error:
             raise self._wrapped(compiled, parameters, error) from error
-        return cursor
 
     def run_each(self, statement: Statement, rows: Iterable[Mapping[str, Value]]) -> int:
         """Run `statement` for each of `rows`, and give how many it has changed.
@@ -57,12 +55,10 @@ class Prepared:
         """
         compiled = self._compile(statement)
         parameters = [compiled.parameters(row) for row in rows]
-        cursor = self._cursor()
         try:
-            cursor.executemany(compiled.text, parameters)
-        except self._errors as error:
+            return self._driver.executemany(compiled.text, parameters).rowcount
+        except sqlite3.Error as error:
             raise self._wrapped(compiled, parameters, error) from error
-        return cursor.rowcount
 
     def _compile(self, statement: Statement) -> _Compiled:
         known = self._compiled.get(statement)
@@ -71,7 +67,7 @@ class Prepared:
         return known
 
     def _wrapped(self, compiled: _Compiled, parameters: Any, error: Exception) -> BaseException:
-        return DBAPIError.instance(compiled.text, parameters, error, self._errors, dialect=self._dialect)
+        return DBAPIError.instance(compiled.text, parameters, error, sqlite3.Error, dialect=self._dialect)
 
 
 class _Compiled:

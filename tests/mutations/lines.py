@@ -16,13 +16,12 @@ ON_DISK = (
     Mutation(
         name="answered before the commit",
         file="dtm/storage/atomic.py",
-        line="        driver_of(connection).execute(BEGIN_WRITING)\n",
-        weakened="        if driver_of(connection).in_transaction:\n"
-        "            driver_of(connection).commit()\n"
-        "        driver_of(connection).execute(BEGIN_WRITING)\n"
-        "        late = _holder(connection)\n"
-        "        connection = type('Late', (), {'commit': lambda _: None, 'rollback': lambda _: late.rollback(),\n"
-        "            'in_transaction': lambda _: True})()\n",
+        line="        driver.execute(BEGIN_WRITING)\n",
+        weakened="        if driver.in_transaction:\n"
+        "            driver.commit()\n"
+        "        driver.execute(BEGIN_WRITING)\n"
+        "        real = driver\n"
+        "        driver = type('Late', (), {'commit': lambda _: None, 'rollback': lambda _: real.rollback()})()\n",
         tests=(f"{_STORAGE}/test_store.py",),
     ),
     Mutation(
