@@ -91,10 +91,10 @@ class Link:
             Exception: what `hear` raised.
         """
 
-        def take(data: bytes) -> bool:
+        def take(data: bytes) -> bytes:
             self.heard_s = self._now_s()
             hear([decode_from_server(line) for line in self._lines.feed(data)])
-            return True
+            return b""
 
         try:
             while True:

@@ -35,12 +35,12 @@ async def connect_tcp(host: str, port: int) -> TcpStream:
     return await TcpStream.over(connected)
 
 
-Take = Callable[[bytes], bool]
-"""Takes bytes the moment they come, in the event loop's own callback, and says whether it did. Must not wait."""
+Take = Callable[[bytes], bytes]
+"""Takes bytes the moment they come, in the event loop's own callback, and gives those that it leaves. Must not wait."""
 
 
 async def receive_rest(stream: ByteReceiveStream, take: Take, max_bytes: int) -> bytes:
-    """Wait for bytes that `take` does not take, or that came before it could be asked.
+    """Wait for bytes that `take` leaves, or that came before it could be asked.
 
     A task that wakes for what one callback could do costs a turn of the loop. Of streams other than a `TcpStream` all
     is given, and `take` is not asked.
@@ -167,9 +167,9 @@ class TcpStream(asyncio.Protocol, ByteStream):
             # It is behind with reading: the peer is to notice.
             self._is_paused = True
             self._transport.pause_reading()
-        elif not self._is_taken(chunk, self._reader):
-            self._chunks.append(chunk)
-            self._reader.set_result(None)
+        elif rest := self._left_of(chunk, self._reader):
+            self._chunks.append(rest)
+            self._tell_reader()
 
     def eof_received(self) -> bool:
         self._has_ended = True
@@ -209,13 +209,13 @@ class TcpStream(asyncio.Protocol, ByteStream):
         finally:
             self._reader = self._take = None
 
-    def _is_taken(self, chunk: bytes, reader: asyncio.Future[None]) -> bool:
+    def _left_of(self, chunk: bytes, reader: asyncio.Future[None]) -> bytes:
         try:
-            return self._take is not None and self._take(chunk)
+            return chunk if self._take is None else self._take(chunk)
         except Exception as error:  # noqa: BLE001  it is raised where the stream is read
             if not reader.done():
                 reader.set_exception(error)
-            return True
+            return b""
 
     def _tell_reader(self) -> None:
         if self._reader is not None and not self._reader.done():

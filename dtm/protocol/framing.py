@@ -48,12 +48,12 @@ class LineBuffer:
         if self._rest_size > self.max_line:
             raise self._too_long()
 
-    def only_line(self, data: bytes) -> bytes | None:
-        """Give the line that `data` is from its first byte to its last; None if `feed` has to look at it."""
-        size = len(data) - 1
-        if self.has_rest or data.find(b"\n") != size or size > self.max_line:
+    def whole_line(self, data: bytes, start: int) -> bytes | None:
+        """Give the line that begins at `start` of `data`, if it ends there too; None if `feed` has to look at it."""
+        end = data.find(b"\n", start)
+        if end < 0 or end - start > self.max_line or self.has_rest:
             return None
-        return data[:size]
+        return data[start:end]
 
     @property
     def has_rest(self) -> bool:

@@ -129,10 +129,17 @@ class Connection:
             await self._session.answered()
         self._outbox.close()
 
-    def _take_at_once(self, data: bytes) -> bool:
-        """Take what is just one message, unless somebody has to wait: most of what comes while little is to be done."""
-        line = self._lines.only_line(data)
-        if line is None or self.is_full or self._hub.committer.is_full:
+    def _take_at_once(self, data: bytes) -> bytes:
+        """Take line after line, up to one that a task has to look at, and give what is left."""
+        self._session.heard()
+        start = 0
+        while (line := self._lines.whole_line(data, start)) is not None and self._is_taken(line):
+            start += len(line) + 1
+        return data[start:]
+
+    def _is_taken(self, line: bytes) -> bool:
+        """Do what a line asks for, unless somebody has to wait first, or for its answer."""
+        if self.is_full or self._hub.committer.is_full:
             return False
         try:
             message = decode_from_client(line)
@@ -140,7 +147,6 @@ class Connection:
             return False  # it is answered where all are read
         if isinstance(message, LOOKS):
             return False
-        self._session.heard()
         self._session.take(message)
         if self._session.is_over:
             raise EndOfStream

@@ -220,10 +220,11 @@ async def test_what_is_taken_as_it_comes_wakes_nobody() -> None:
         taken: list[bytes] = []
         waiting: list[bytes] = []
 
-        def take(data: bytes) -> bool:
+        def take(data: bytes) -> bytes:
             if data.startswith(b"t"):
-                taken.append(data)
-            return data.startswith(b"t")
+                taken.append(data[:2])
+                return data[2:]
+            return data
 
         async def wait() -> None:
             waiting.append(await receive_rest(other, take, 100))
@@ -240,18 +241,18 @@ async def test_what_is_taken_as_it_comes_wakes_nobody() -> None:
             await one.send(b"t2")
             await eventually(lambda: len(taken) == 2)
             assert (taken, waiting) == ([b"t1", b"t2"], [b"t0"])
-            await one.send(b"for you")
-        await one.send(b"t3")
+            await one.send(b"t3for you")
+        await one.send(b"t4")
 
-        assert await other.receive() == b"t3"
-        assert (taken, waiting) == ([b"t1", b"t2"], [b"t0", b"for you"])
+        assert await other.receive() == b"t4"
+        assert (taken, waiting) == ([b"t1", b"t2", b"t3"], [b"t0", b"for you"])
 
 
 async def test_what_fails_while_it_takes_is_raised_where_the_stream_is_read() -> None:
     """And may end the reading."""
     async with pair() as (one, other), create_task_group() as group:
 
-        def take(data: bytes) -> bool:
+        def take(data: bytes) -> bytes:
             raise ValueError(data)
 
         group.start_soon(one.send, b"x")
@@ -267,11 +268,11 @@ async def test_a_taker_that_is_cancelled_has_taken_what_it_took(*, fails: bool) 
     async with pair() as (one, other), create_task_group() as group:
         with CancelScope() as scope:
 
-            def take(_: bytes) -> bool:
+            def take(_: bytes) -> bytes:
                 scope.cancel()
                 if fails:
                     raise ValueError
-                return True
+                return b""
 
             group.start_soon(one.send, b"x")
             await receive_rest(other, take, 100)

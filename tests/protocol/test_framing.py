@@ -156,23 +156,25 @@ def test_a_line_of_the_wire_holds_a_mebibyte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "data", "line"),
+    ("before", "data", "start", "line"),
     [
-        (b"", b"abc\n", b"abc"),
-        (b"", b"\n", b""),
-        (b"abc\n", b"0123456789\n", b"0123456789"),
-        (b"", b"0123456789x\n", None),
-        (b"", b"abc", None),
-        (b"", b"abc\ndef\n", None),
-        (b"", b"abc\ndef", None),
-        (b"ab", b"c\n", None),
-        (b"ab", b"\n", None),
+        (b"", b"abc\n", 0, b"abc"),
+        (b"", b"\n", 0, b""),
+        (b"abc\n", b"0123456789\n", 0, b"0123456789"),
+        (b"", b"0123456789x\n", 0, None),
+        (b"", b"abc\n0123456789\ndef", 4, b"0123456789"),
+        (b"", b"abc\n0123456789x\n", 4, None),
+        (b"", b"abc", 0, None),
+        (b"", b"abc\n", 4, None),
+        (b"", b"abc\ndef", 4, None),
+        (b"ab", b"c\n", 0, None),
+        (b"ab", b"\n", 0, None),
     ],
 )
-def test_what_is_just_one_line_is_known_at_sight(before: bytes, data: bytes, line: bytes | None) -> None:
+def test_a_line_that_is_whole_is_known_at_sight(before: bytes, data: bytes, start: int, line: bytes | None) -> None:
     """Nothing is kept of it, and what `feed` has kept is left."""
     _, buffer = feed([before] if before else [])
     kept = buffer.has_rest
 
-    assert buffer.only_line(data) == line
+    assert buffer.whole_line(data, start) == line
     assert buffer.has_rest == kept

@@ -26,9 +26,9 @@ class Line(ByteReceiveStream):
         """Do nothing."""
 
 
-def take_nothing(_: bytes) -> bool:
+def take_nothing(data: bytes) -> bytes:
     """Leave everything to whoever waits."""
-    return False
+    return data
 
 
 async def hear(patience: Patience, every_s: float, *, is_stranger: bool, ends: int = 0) -> str:
