@@ -167,7 +167,7 @@ class TcpStream(asyncio.Protocol, ByteStream):
             # It is behind with reading: the peer is to notice.
             self._is_paused = True
             self._transport.pause_reading()
-        elif rest := self._left_of(chunk, self._reader):
+        elif rest := self._left_of(chunk):
             self._chunks.append(rest)
             self._tell_reader()
 
@@ -209,14 +209,18 @@ class TcpStream(asyncio.Protocol, ByteStream):
         finally:
             self._reader = self._take = None
 
-    def _left_of(self, chunk: bytes, reader: asyncio.Future[None]) -> bytes:
+    def _left_of(self, chunk: bytes) -> bytes:
         try:
             return chunk if self._take is None else self._take(chunk)
         except Exception as error:  # noqa: BLE001  it is raised where the stream is read
-            if not reader.done():
-                reader.set_exception(error)
+            # This frame must not know the reader: error, frame and reader would be a cycle with the chunk in it.
+            self._tell_reader(error)
             return b""
 
-    def _tell_reader(self) -> None:
-        if self._reader is not None and not self._reader.done():
+    def _tell_reader(self, error: Exception | None = None) -> None:
+        if self._reader is None or self._reader.done():
+            return
+        if error is None:
             self._reader.set_result(None)
+        else:
+            self._reader.set_exception(error)

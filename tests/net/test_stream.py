@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 import struct
+import weakref
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -260,6 +263,31 @@ async def test_what_fails_while_it_takes_is_raised_where_the_stream_is_read() ->
             await receive_rest(other, take, 100)
         group.start_soon(one.send, b"y")
         assert await other.receive() == b"y"
+
+
+async def test_what_fails_while_it_takes_leaves_nothing_to_the_collector() -> None:
+    """It comes seldom in a server, and a read may be large."""
+
+    class Read:
+        """Stands for what was read."""
+
+    held: list[weakref.ref[Read]] = []
+
+    def take(_: bytes) -> bytes:
+        read = Read()
+        held.append(weakref.ref(read))
+        raise EndOfStream
+
+    async with pair() as (one, other), create_task_group() as group:
+        gc.disable()
+        try:
+            group.start_soon(one.send, b"x")
+            with suppress(EndOfStream):
+                await receive_rest(other, take, 100)
+            # Not in this turn: the loop's callback that has woken this task knows the error.
+            await eventually(lambda: held[0]() is None)
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("fails", [False, True])
