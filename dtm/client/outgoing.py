@@ -11,7 +11,7 @@ import anyio
 from anyio import CancelScope
 
 from dtm.client.link import Link, LinkLost
-from dtm.core.pulse import pulse
+from dtm.net.pulse import pulse
 from dtm.protocol.codec import encode_all
 from dtm.protocol.messages import ClientMessage, PingRequest
 

@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from dtm.core.errors import DtmError
 from dtm.core.lifecycle import ENDED
-from dtm.core.pulse import pulse
+from dtm.net.pulse import pulse
 from dtm.protocol.messages import TaskFinished, TaskStatus, TaskUpdate
 
 MOST_UPDATES = 100

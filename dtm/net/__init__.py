@@ -1,1 +1,1 @@
-"""Connections as both sides have them. Knows bytes only."""
+"""Connections and waiting as both sides have them. Knows bytes only."""

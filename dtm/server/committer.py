@@ -13,7 +13,7 @@ from math import inf
 import anyio
 import structlog
 
-from dtm.core.pulse import pulse
+from dtm.net.pulse import pulse
 from dtm.protocol.codec import ErrorCode
 from dtm.server.clock import Clock
 from dtm.server.lastwords import LastWords
