@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from copy import copy
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -124,7 +124,7 @@ class Mutator:
             elif name == "tasks" and isinstance(old, list):
                 message[name] = [self._freshened(task) if isinstance(task, dict) else task for task in old]
             else:
-                message[name] = copy(old)
+                message[name] = deepcopy(old)
         return message
 
     def _number(self) -> int:
@@ -185,7 +185,7 @@ class Mutator:
             del container[name]
         elif draw < 0.9:
             # Another message's field: right in itself, and in the wrong place.
-            container[name] = chance.choice(list(chance.choice(self._examples).values()))
+            container[name] = deepcopy(chance.choice(list(chance.choice(self._examples).values())))
         else:
             message[chance.choice(("", "ref", "type", "x", "\ud7ff", "kind"))] = Raw(chance.choice(WRONG_VALUES))
 
